@@ -1,0 +1,45 @@
+PYTHON ?= python3
+# The lowest versions have wheels for the oldest supported Python only.
+LOWEST_PYTHON ?= python3.11
+
+RUFF = .venv/bin/ruff
+PYTEST = -m pytest --junitxml=.pytest-report.xml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-lowest lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.stamp ## run the demonstration
+	@.venv/bin/python docs/examples/demo.py
+
+test: lint ## check style and format, then run the tests
+	.venv/bin/python $(PYTEST)
+
+test-lowest: .venv-lowest/.stamp ## run the tests on the lowest supported versions
+	.venv-lowest/bin/python $(PYTEST)
+
+lint: .venv/.stamp ## check style and format; change nothing
+	$(RUFF) check --quiet
+	$(RUFF) format --check --quiet
+
+clean: ## remove the environments, caches and built files
+	rm -rf .venv .venv-lowest .demo .pytest_cache .ruff_cache .pytest-report.xml
+	rm -rf build dist docs/_build docs/auto_examples
+	find sklearn_calm tests docs -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.stamp: pyproject.toml
+	@echo "Creating .venv ..."
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install --quiet --prefer-binary --editable '.[dev]'
+	@touch $@
+
+# Matplotlib 3.8 calls names that pyparsing 3.3 deprecates, and the tests make warnings errors.
+.venv-lowest/.stamp: pyproject.toml
+	@echo "Creating .venv-lowest ..."
+	@$(LOWEST_PYTHON) -m venv --clear .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet --prefer-binary uv
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct --editable '.[test]' 'pyparsing>=3.1,<3.3'
+	@touch $@

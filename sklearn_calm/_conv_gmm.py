@@ -1,0 +1,745 @@
+"""ConvGMMFeatures: parameters, validation and fitted attributes. The arithmetic lives elsewhere."""
+
+import contextlib
+import numbers
+import warnings
+from functools import partial
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from sklearn_calm._convergence import ConvergenceMonitor
+from sklearn_calm._em import (
+    Cells,
+    MixtureParameters,
+    PatchModel,
+    conv_layer,
+    dead_components,
+    log_joint,
+    log_likelihoods,
+    responsibilities,
+)
+from sklearn_calm._execution import Workers
+from sklearn_calm._images import Images, resolve_image_shape
+from sklearn_calm._patches import PatchGeometry, view_patches
+from sklearn_calm._pooling import pool
+from sklearn_calm._training import (
+    Learning,
+    expectation_maximization,
+    prepare,
+    start,
+    stepwise_update,
+)
+
+POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+# Scores of one batch stay near the core's cache.
+BATCH_BYTES = 2**21
+MAX_BATCH = 8192
+
+
+class ConvGMMFeatures(TransformerMixin, BaseEstimator):
+    """Convolution layer learned from unlabelled images by expectation-maximisation.
+
+    Every image, or every cell of it, is modelled as one patch of a Gaussian mixture at an unknown
+    position among background noise. The E-step of EM is then a convolution, the M-step uses the
+    posterior map as a convolution filter, and the pooled log posteriors are the features [1]_.
+
+    Read more in the mathematics page of the documentation.
+
+    Parameters
+    ----------
+    n_components : int, default=64
+        Number of kernels K. More kernels give better features, in proportion to time.
+
+    patch_size : int or tuple (height, width), default=7
+        Size of a kernel. An int is square, and clipped to the image; a pair must fit the padded image.
+
+    stride : int or tuple (vertical, horizontal), default=1
+        Step between patches. 2 takes a quarter of the time, at some loss of accuracy.
+
+    padding : int or tuple (vertical, horizontal), default=0
+        Zeros around the image. Pad where what lies at the border matters.
+
+    image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
+        Shape of one image, for flat rows. "auto" reads rows of square length as square grey images and
+        any other row as a signal, an image of height 1.
+
+    assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
+        The cells of an image, each of which holds one patch of the mixture: "image" is one cell, the
+        paper's model; (rows, columns) a grid of cells; with "patch" every position is a cell, which is
+        an ordinary Gaussian mixture over all patches. Where there are more than some 400000 patches,
+        "patch" is fitted on a random sample of them.
+
+    normalize : {None, "contrast"}, default="contrast"
+        "contrast" subtracts the mean of each patch and divides by its deviation. None keeps the
+        brightness of patches: use it where brightness is what tells classes apart, or to read
+        `score_samples` as a likelihood of pixels.
+
+    whiten : bool, default=True
+        Whether the mixture is fitted on whitened patches, which is a mixture with a shared full
+        covariance. Without it most kernels are spent on smooth patches.
+
+    reg_covar : float, default=0.1
+        Ridge added to the covariance that whitening inverts, relative to the mean variance. Raise it
+        for noisy images.
+
+    noise_variance : "auto" or float, default="auto"
+        Variance of the noise. "auto" learns it; a float keeps it, as the paper does with 1.0.
+
+    learn_weights : bool, default=True
+        Whether to learn the weights of the components; False keeps them uniform, as the paper does.
+
+    pooling : {"logsumexp", "max", "mean", "triangle"} or None, default="triangle"
+        How the log joint of a component is pooled over each region: "logsumexp", the paper's log
+        posterior; "max"; "mean" of its responsibilities; "triangle", the mean of what lies above the
+        mean of all components. None returns the maps themselves, of shape
+        (n, rows, columns, n_components), as images for a next layer.
+
+    pool_grid : int or tuple (rows, columns), default=4
+        Grid of regions. An int is square, and clipped to the map; a pair must fit the map.
+
+    init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
+        Where EM starts: patches chosen by k-means++ or at random; standard normal kernels, as in the
+        paper; or kernels of the shape of `means_`.
+
+    n_init : int, default=1
+        Number of starts; the best objective is kept.
+
+    max_iter : int, default=50
+        Most passes over the images.
+
+    tol : float, default=1e-3
+        EM stops when a pass gains less than this in log-likelihood per cell. 0 makes exactly
+        `max_iter` passes.
+
+    batch_size : int or "auto", default="auto"
+        Images worked on at a time. Smaller batches take less memory; results differ in rounding only.
+
+    learning_decay : float, default=0.7
+        Exponent of the weight of a batch in `partial_fit`; between 0.5, exclusive, and 1.
+
+    learning_offset : float, default=10.0
+        Positive number that weighs down the first batches in `partial_fit`.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the means, weights, noise and preprocessing of the last fit.
+
+    n_jobs : int or None, default=None
+        Number of threads over batches. None takes as many as BLAS would, unless a
+        :func:`joblib.parallel_config` says otherwise. Results are the same for any number.
+
+    backend : {"auto", "numpy"}, default="auto"
+        Library that computes.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws sampled patches and starting kernels. An int gives the same result in every call.
+
+    verbose : int, default=0
+        1 prints a line a pass.
+
+    Attributes
+    ----------
+    means_ : ndarray of shape (n_components, height, width, n_channels)
+        Kernels, in the space of normalised patches.
+
+    weights_ : ndarray of shape (n_components,)
+        Weights of the components; they sum to 1.
+
+    noise_variance_ : float
+        Variance of the noise, in the space of whitened patches.
+
+    conv_weight_ : ndarray of shape (n_components, height, width, n_channels)
+        Weights of the convolution layer as applied: normalisation divides its output by the deviation
+        of each patch, then `conv_bias_` is added.
+
+    conv_bias_ : ndarray of shape (n_components,)
+        Bias of the convolution layer as applied.
+
+    lower_bound_ : float
+        Mean log-likelihood per image that the last pass found, before its M-step.
+
+    lower_bounds_ : list of float
+        The same after each pass of the best start, or each call of `partial_fit`, of its batch.
+
+    n_iter_ : int
+        Passes made by the best start, or steps of `partial_fit`.
+
+    converged_ : bool
+        Whether the best start ended by `tol`.
+
+    n_reseeded_ : int
+        How often a dead component was given a new patch.
+
+    image_shape_ : tuple (height, width, n_channels)
+        Shape of one image.
+
+    n_features_in_ : int
+        Values in one image.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X, where they are all strings.
+
+    n_samples_seen_ : int
+        Images seen by `fit`, or by all calls of `partial_fit`.
+
+    See Also
+    --------
+    sklearn.mixture.GaussianMixture : Mixture of rows rather than of patches.
+    sklearn.cluster.MiniBatchKMeans : Can learn kernels from extracted patches.
+
+    References
+    ----------
+    .. [1] L. Liang, "Efficient Learning of Convolution Weights as Gaussian Mixture Model
+           Posteriors", arXiv:2401.17400, 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_calm import ConvGMMFeatures
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> features = ConvGMMFeatures(16, patch_size=5, pool_grid=2, random_state=0)
+    >>> features.fit_transform(X).shape
+    (1797, 64)
+    >>> features.means_.shape
+    (16, 5, 5, 1)
+    """
+
+    _parameter_constraints = {
+        "n_components": [POSITIVE_INT],
+        "patch_size": [POSITIVE_INT, tuple, list],
+        "stride": [POSITIVE_INT, tuple, list],
+        "padding": [Interval(numbers.Integral, 0, None, closed="left"), tuple, list],
+        "image_shape": [StrOptions({"auto"}), tuple, list],
+        "assignment": [StrOptions({"image", "patch"}), tuple, list],
+        "normalize": [StrOptions({"contrast"}), None],
+        "whiten": ["boolean"],
+        "reg_covar": [Interval(numbers.Real, 0, None, closed="left")],
+        "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
+        "learn_weights": ["boolean"],
+        "pooling": [StrOptions({"logsumexp", "max", "mean", "triangle"}), None],
+        "pool_grid": [POSITIVE_INT, tuple, list],
+        "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
+        "n_init": [POSITIVE_INT],
+        "max_iter": [POSITIVE_INT],
+        "tol": [Interval(numbers.Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
+        "learning_decay": [Interval(numbers.Real, 0.5, 1, closed="right")],
+        "learning_offset": [Interval(numbers.Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "n_jobs": [numbers.Integral, None],
+        "backend": [StrOptions({"auto", "numpy"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=64,
+        *,
+        patch_size=7,
+        stride=1,
+        padding=0,
+        image_shape="auto",
+        assignment="patch",
+        normalize="contrast",
+        whiten=True,
+        reg_covar=0.1,
+        noise_variance="auto",
+        learn_weights=True,
+        pooling="triangle",
+        pool_grid=4,
+        init_params="k-means++",
+        n_init=1,
+        max_iter=50,
+        tol=1e-3,
+        batch_size="auto",
+        learning_decay=0.7,
+        learning_offset=10.0,
+        warm_start=False,
+        n_jobs=None,
+        backend="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.patch_size = patch_size
+        self.stride = stride
+        self.padding = padding
+        self.image_shape = image_shape
+        self.assignment = assignment
+        self.normalize = normalize
+        self.whiten = whiten
+        self.reg_covar = reg_covar
+        self.noise_variance = noise_variance
+        self.learn_weights = learn_weights
+        self.pooling = pooling
+        self.pool_grid = pool_grid
+        self.init_params = init_params
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.learning_decay = learning_decay
+        self.learning_offset = learning_offset
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.backend = backend
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn the kernels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+            Images; flat rows are read by `image_shape`. Read batch by batch, never copied whole.
+        y : Ignored
+            For the scikit-learn interface.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weight of each image: an image of weight 2 counts as two.
+
+        Returns
+        -------
+        self : ConvGMMFeatures
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If the images or the parameters do not fit together; the model is left as it was.
+        """
+        with self._state_kept_on_error():
+            images = self._check_images(X, reset=True, sample_weight=sample_weight)
+            self._fit(images)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Learn from one batch of a stream: one step of stepwise EM.
+
+        The first call chooses the starting kernels and the preprocessing from its batch.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+            A batch of images; of any size after the first.
+        y : Ignored
+            For the scikit-learn interface.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weight of each image within the batch.
+
+        Returns
+        -------
+        self : ConvGMMFeatures
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If the batch does not fit the model; the model is left as it was.
+        """
+        with self._state_kept_on_error():
+            first = not hasattr(self, "means_")
+            images = self._check_images(X, reset=first, sample_weight=sample_weight)
+            self._partial_fit(images, first)
+        return self
+
+    def transform(self, X):
+        """Features of images: the pooled log posteriors of the components.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+            Images of the shape that was fitted.
+
+        Returns
+        -------
+        features : ndarray of shape (n, grid rows * grid columns * n_components)
+            Ordered as `get_feature_names_out` says. With ``pooling=None`` the maps,
+            (n, rows, columns, n_components). float64 for float64 images, else float32.
+        """
+        check_is_fitted(self)
+        if self.pooling is None and _get_output_config("transform", self)["dense"] != "default":
+            raise ValueError(
+                "pooling=None gives maps of shape (n, rows, columns, n_components), which no data "
+                'frame can hold. Choose a pooling, or set_output(transform="default").'
+            )
+        images = self._check_images(X, reset=False)
+        step = partial(
+            batch_features,
+            images=images,
+            layer=self._layer.astype(images.dtype),
+            model=self._model,
+            pooling=self.pooling,
+            pool_grid=None if self.pooling is None else self._region_grid(),
+        )
+        return self._map_batches(step, images)
+
+    def score_samples(self, X):
+        """Log-likelihood of each image.
+
+        With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is exact, a density of
+        the (padded) image; otherwise a composite likelihood, which counts overlapping patches each.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+            Images of the shape that was fitted.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n,)
+            In nats, float64.
+        """
+        check_is_fitted(self)
+        images = self._check_images(X, reset=False)
+        step = partial(
+            batch_log_likelihoods,
+            images=images,
+            layer=self._layer,
+            model=self._model,
+            noise_variance=self.noise_variance_,
+        )
+        return self._map_batches(step, images)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Mean log-likelihood per image; the higher, the better the model explains the images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+            Images of the shape that was fitted.
+        y : Ignored
+            For the scikit-learn interface.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weight of each image.
+
+        Returns
+        -------
+        log_likelihood : float
+            In nats.
+        """
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = _check_weights(sample_weight, scores)
+        return float(np.average(scores, weights=sample_weight))
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the features: region and component.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against `feature_names_in_`.
+
+        Returns
+        -------
+        names : ndarray of str objects
+            "convgmmfeatures_row0_column1_component2" and so on.
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        if self.pooling is None:
+            raise ValueError("pooling=None gives maps, which have no columns to name.")
+        n_rows, n_columns = self._region_grid()
+        prefix = type(self).__name__.lower()
+        names = [
+            f"{prefix}_row{row}_column{column}_component{component}"
+            for row in range(n_rows)
+            for column in range(n_columns)
+            for component in range(len(self.weights_))
+        ]
+        return np.asarray(names, dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _fit(self, images):
+        learning = self._learning(images)
+        continued = self.warm_start and hasattr(self, "means_")
+        model, sample, fitted_images = prepare(
+            images,
+            _grid_or_name(self.assignment),
+            normalize=self.normalize,
+            whiten=self.whiten,
+            reg_covar=self.reg_covar,
+            rng=learning.rng,
+            preprocessing=self._model.preprocessing if continued else None,
+        )
+        scale = images.geometry.n_positions / model.geometry.n_positions
+        learning = learning._replace(batch_size=self._batch_size(fitted_images))
+        best = None
+        for _ in range(1 if continued else self.n_init):
+            if continued:
+                parameters = self._parameters(images.geometry)
+            else:
+                init = self._check_init(images.geometry)
+                parameters = start(sample, model, self.n_components, init, learning)
+            monitor = ConvergenceMonitor(
+                self.tol, self.max_iter, model.cells.n_cells, scale, self.verbose
+            )
+            found = expectation_maximization(fitted_images, parameters, model, learning, monitor)
+            if best is None or found.monitor.lower_bounds[-1] > best.monitor.lower_bounds[-1]:
+                best = found
+        self._keep(images, best.parameters, model.preprocessing)
+        self.lower_bounds_ = best.monitor.lower_bounds
+        self.lower_bound_ = self.lower_bounds_[-1]
+        self.n_iter_ = best.monitor.n_iter
+        self.converged_ = best.monitor.converged
+        self.n_reseeded_ = best.n_reseeded
+        self.n_samples_seen_ = len(images)
+        self._statistics = None
+        self._warn(best)
+
+    def _partial_fit(self, images, first):
+        learning = self._learning(images)
+        if first:
+            model, sample, _ = prepare(
+                images,
+                _grid_or_name(self.assignment),
+                normalize=self.normalize,
+                whiten=self.whiten,
+                reg_covar=self.reg_covar,
+                rng=learning.rng,
+            )
+            model = self._full_model(images.geometry, model.preprocessing)
+            init = self._check_init(images.geometry)
+            parameters = start(sample, model, self.n_components, init, learning)
+        else:
+            model, parameters = self._model, self._parameters(images.geometry)
+        n_iter = getattr(self, "n_iter_", 0) if not first else 0
+        rate = (self.learning_offset + n_iter + 1) ** -self.learning_decay
+        statistics = None if first else self._statistics
+        parameters, statistics, lower_bound, revived = stepwise_update(
+            images, parameters, statistics, model, learning, rate
+        )
+        self._keep(images, parameters, model.preprocessing)
+        self._statistics = statistics
+        self.lower_bounds_ = [*(() if first else self.lower_bounds_), lower_bound]
+        self.lower_bound_ = lower_bound
+        self.n_iter_ = n_iter + 1
+        self.converged_ = False
+        self.n_reseeded_ = (0 if first else self.n_reseeded_) + revived
+        self.n_samples_seen_ = (0 if first else self.n_samples_seen_) + len(images)
+
+    def _keep(self, images, parameters, preprocessing):
+        """Set the attributes that describe the layer, in the precision of the images."""
+        geometry, dtype = images.geometry, images.dtype
+        self._model = self._full_model(geometry, preprocessing)
+        self._layer = conv_layer(parameters, self._model)
+        shape = (-1, *geometry.kernel_shape)
+        self.means_ = parameters.means.reshape(shape).astype(dtype)
+        self.weights_ = parameters.weights.astype(dtype)
+        self.noise_variance_ = parameters.noise_variance
+        self.conv_weight_ = self._layer.weight.reshape(shape).astype(dtype)
+        self.conv_bias_ = self._layer.bias.astype(dtype)
+        self.image_shape_ = geometry.image_shape
+
+    def _warn(self, found):
+        n_dead = int(dead_components(found.statistics).sum())
+        if n_dead:
+            warnings.warn(
+                f"{n_dead} of {self.n_components} components explain next to nothing "
+                f"(n_reseeded_={self.n_reseeded_}). Lower n_components, or give more varied images.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if not self.converged_ and self.tol > 0:
+            warnings.warn(
+                f"EM did not converge in max_iter={self.max_iter} passes. Increase max_iter or tol; "
+                "tol=0 makes exactly max_iter passes and does not warn.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    @contextlib.contextmanager
+    def _state_kept_on_error(self):
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _learning(self, images):
+        return Learning(
+            self.learn_weights,
+            self.noise_variance,
+            self._batch_size(images),
+            Workers(self.n_jobs),
+            check_random_state(self.random_state),
+        )
+
+    def _parameters(self, geometry):
+        means = self.means_.reshape(-1, geometry.patch_length).astype(np.float64)
+        weights = self.weights_.astype(np.float64)
+        return MixtureParameters(means, weights / weights.sum(), self.noise_variance_)
+
+    def _full_model(self, geometry, preprocessing):
+        cells = Cells.from_assignment(_grid_or_name(self.assignment), geometry.map_shape)
+        return PatchModel(geometry, cells, preprocessing)
+
+    def _batch_size(self, images):
+        if self.batch_size != "auto":
+            return self.batch_size
+        n_components = len(self.weights_) if hasattr(self, "weights_") else self.n_components
+        scores = images.geometry.n_positions * n_components * images.dtype.itemsize
+        return int(np.clip(BATCH_BYTES // scores, 1, MAX_BATCH))
+
+    def _region_grid(self):
+        return _pair_or_clipped(self.pool_grid, self._model.geometry.map_shape)
+
+    def _map_batches(self, step, images):
+        """Results of step(rows), in one array."""
+        batches = images.batches(self._batch_size(images))
+        results = None
+        for rows, block in zip(batches, Workers(self.n_jobs).map(step, batches), strict=True):
+            if results is None:
+                results = np.empty((len(images), *block.shape[1:]), block.dtype)
+            results[rows] = block
+        return results
+
+    def _check_images(self, X, *, reset, sample_weight=None):
+        """X as Images; on `reset`, check the parameters against it."""
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype="numeric",
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_all_finite=False,
+        )
+        if reset:
+            geometry = self._check_geometry(resolve_image_shape(X.shape, self.image_shape))
+            self.n_features_in_ = int(np.prod(geometry.image_shape))
+            n_patches = len(X) * geometry.n_positions
+            if n_patches < self.n_components:
+                raise ValueError(
+                    f"n_samples={len(X)} image(s) of {geometry.n_positions} patch(es) each are too "
+                    f"few for n_components={self.n_components}. Give more images, lower "
+                    "n_components or make patch_size smaller."
+                )
+        else:
+            geometry = self._model.geometry
+            self._check_shape(X)
+        if sample_weight is not None:
+            sample_weight = _check_weights(sample_weight, X)
+        return Images(X, geometry, sample_weight)
+
+    def _check_shape(self, X):
+        """Whether X holds images of the shape that was fitted."""
+        n_features = int(np.prod(X.shape[1:]))
+        if n_features != self.n_features_in_:
+            raise ValueError(
+                f"X has {n_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input: images of shape {self.image_shape_}, "
+                f"got an array of shape {X.shape}."
+            )
+        resolve_image_shape(X.shape, self.image_shape_)
+
+    def _check_geometry(self, image_shape):
+        stride, padding = _pair("stride", self.stride, 1), _pair("padding", self.padding, 0)
+        padded = tuple(side + 2 * pad for side, pad in zip(image_shape, padding, strict=False))
+        if isinstance(self.patch_size, numbers.Integral):
+            patch_size = tuple(min(self.patch_size, side) for side in padded)
+        else:
+            patch_size = _pair("patch_size", self.patch_size, 1)
+        if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
+            raise ValueError(
+                f"patch_size={patch_size} is larger than the padded image, {padded}. Make it "
+                "smaller, or raise padding; an int is clipped to the image."
+            )
+        geometry = PatchGeometry(image_shape, patch_size, stride, padding)
+        if self.normalize == "contrast" and geometry.patch_length < 2:
+            raise ValueError(
+                f'normalize="contrast" needs patches of two values or more; images of '
+                f"n_features={int(np.prod(image_shape))} give patches of one. Set normalize=None."
+            )
+        for name, grid in (("assignment", self.assignment), ("pool_grid", self.pool_grid)):
+            if not isinstance(grid, str):
+                _check_grid(name, _pair_or_clipped(grid, geometry.map_shape), geometry.map_shape)
+        return geometry
+
+    def _check_init(self, geometry):
+        if isinstance(self.init_params, str):
+            return self.init_params
+        init = np.asarray(self.init_params, dtype=np.float64)
+        expected = (self.n_components, *geometry.kernel_shape)
+        if init.shape not in (expected, expected[:3] if expected[3] == 1 else expected):
+            raise ValueError(
+                f"init_params has shape {init.shape}, expected (n_components, height, width, "
+                f"n_channels) = {expected}."
+            )
+        if not np.isfinite(init).all():
+            raise ValueError("init_params contains NaN or infinity; expected finite kernels.")
+        return init.reshape(self.n_components, -1)
+
+
+def batch_features(rows, images, layer, model, pooling, pool_grid):
+    """Features of a batch of images: (n, n_features), or maps for pooling None."""
+    floor = model.preprocessing.contrast_floor
+    maps = log_joint(view_patches(images.read(rows), model.geometry, contrast_floor=floor), layer)
+    if pooling is None:
+        return maps.transpose(1, 0, 2, 3)
+    if pooling == "mean":
+        maps = responsibilities(maps, model.cells)
+    return pool(maps, pooling, pool_grid)
+
+
+def batch_log_likelihoods(rows, images, layer, model, noise_variance):
+    """Log-likelihood of each image of a batch."""
+    return log_likelihoods(images.read(rows), layer, model, noise_variance)
+
+
+def _check_weights(sample_weight, X):
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.sum() > 0:
+        raise ValueError("sample_weight sums to 0; expected at least one positive weight.")
+    return weights
+
+
+def _pair(name, value, least):
+    """An int twice, or a pair of ints of at least `least`."""
+    pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(v, numbers.Integral) or v < least for v in pair):
+        raise ValueError(
+            f"{name}={value!r}: expected an int or a pair (vertical, horizontal) of ints >= {least}."
+        )
+    return tuple(int(v) for v in pair)
+
+
+def _pair_or_clipped(grid, map_shape):
+    """A pair as it is; an int clipped to the map."""
+    if isinstance(grid, numbers.Integral):
+        return tuple(min(int(grid), side) for side in map_shape)
+    return tuple(grid)
+
+
+def _check_grid(name, grid, map_shape):
+    grid = _pair(name, grid, 1)
+    if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
+        raise ValueError(
+            f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a coarser "
+            "grid, a smaller patch_size or stride, or more padding."
+        )
+
+
+def _grid_or_name(assignment):
+    return assignment if isinstance(assignment, str) else tuple(assignment)

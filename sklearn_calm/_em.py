@@ -1,0 +1,321 @@
+"""The mixture model of patches, and its expectation-maximisation.
+
+One patch per cell: the positions of an image are divided into cells, and each cell holds one patch of
+the mixture at an unknown position, y_u ~ N(theta_k, sigma^2 I); all else is background, N(0, sigma^2 I).
+Equation numbers are those of docs/mathematics.rst. Nothing here knows of estimators or of threads.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_calm._patches import (
+    PatchGeometry,
+    centred,
+    correlate,
+    correlate_adjoint,
+    even_edges,
+    gather_adjoint,
+    pixel_energy,
+    view_patches,
+)
+from sklearn_calm._preprocessing import Preprocessing
+
+# A component with less than this share of an even one's patches is dead.
+DEAD_SHARE = 1e-3
+# The noise variance never falls below this share of the mean square of the data.
+VARIANCE_FLOOR = 1e-6
+
+
+class Cells(NamedTuple):
+    """Cells of positions: a grid of edges; every position its own cell is the finest grid."""
+
+    row_edges: list[int]
+    column_edges: list[int]
+
+    @classmethod
+    def from_assignment(cls, assignment, map_shape):
+        grid = {"image": (1, 1), "patch": map_shape}.get(assignment, assignment)
+        return cls(*(even_edges(side, n) for side, n in zip(map_shape, grid, strict=True)))
+
+    @property
+    def sizes(self):
+        """Positions in each cell: (cell rows, cell columns)."""
+        return np.outer(np.diff(self.row_edges), np.diff(self.column_edges))
+
+    @property
+    def n_cells(self):
+        return self.sizes.size
+
+    def reduce(self, ufunc, values):
+        """Reduce (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
+        values = ufunc.reduceat(values, self.row_edges[:-1], axis=0)
+        return ufunc.reduceat(values, self.column_edges[:-1], axis=2)
+
+    def spread(self, values):
+        """Give every position the value of its cell: the adjoint of a sum over cells."""
+        values = np.repeat(values, np.diff(self.row_edges), axis=0)
+        return np.repeat(values, np.diff(self.column_edges), axis=2)
+
+
+class PatchModel(NamedTuple):
+    """All of the model but its parameters."""
+
+    geometry: PatchGeometry
+    cells: Cells
+    preprocessing: Preprocessing
+
+    @property
+    def counts_pixels(self):
+        """Whether the likelihood is that of the image itself, each pixel counted once (eq. 9)."""
+        return self.cells.n_cells == 1 and self.preprocessing == Preprocessing()
+
+    @property
+    def n_values(self):
+        """M of one image: how many values its likelihood counts."""
+        if self.counts_pixels:
+            return int(np.prod(self.geometry.padded_shape))
+        return self.geometry.n_positions * self.geometry.patch_length
+
+
+class MixtureParameters(NamedTuple):
+    """theta_k in the space of normalised, not yet whitened patches; pi_k; sigma^2. All float64."""
+
+    means: np.ndarray  # (K, D)
+    weights: np.ndarray  # (K,)
+    noise_variance: float
+
+
+class ConvLayer(NamedTuple):
+    """The log joint as a convolution layer: weights (K, D) and bias (K,)."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def astype(self, dtype):
+        return ConvLayer(self.weight.astype(dtype), self.bias.astype(dtype))
+
+
+class SufficientStatistics(NamedTuple):
+    """What an M-step needs of the data: sums over weighted images, so they add over batches."""
+
+    sums: np.ndarray  # (K, D), S_k = sum of gamma x~_u
+    counts: np.ndarray  # (K,), N_k = sum of gamma
+    log_normalizer: float  # sum over cells of log sum exp l
+    energy: float  # Q = sum |y_u|^2
+    n_values: float  # M, the number of values in Q
+    n_images: float  # sum of the weights of the images
+
+
+def merge(a, b):
+    """Statistics of two sets of images together."""
+    return SufficientStatistics(*(x + y for x, y in zip(a, b, strict=True)))
+
+
+def blend(old, new, rate):
+    """One step of stepwise EM: (1 - rate) old + rate new, each per image (eq. 21)."""
+    return SufficientStatistics(
+        *(
+            (1 - rate) * x / old.n_images + rate * y / new.n_images
+            for x, y in zip(old, new, strict=True)
+        )
+    )
+
+
+def conv_layer(parameters, model):
+    """The convolution layer whose output is the log joint of every component and position (eq. 13)."""
+    means, weights, noise_variance = parameters
+    mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
+    centres = model.preprocessing.whiten(means)
+    kernels = centres / noise_variance
+    with np.errstate(divide="ignore"):
+        bias = np.log(weights) - np.square(centres).sum(axis=1) / (2 * noise_variance)
+    bias -= np.log(model.geometry.n_positions / model.cells.n_cells)
+    if whitener is not None:
+        kernels = kernels @ whitener
+        bias -= kernels @ mean
+    if model.preprocessing.contrast_floor is not None:
+        kernels = centred(kernels)
+    return ConvLayer(kernels, bias)
+
+
+def log_joint(patches, layer):
+    """l(k, u), the log joint of components and positions against the background (eq. 2).
+
+    Returns
+    -------
+    maps : ndarray of shape (rows, n, columns, K)
+    """
+    maps = correlate(patches, layer.weight)
+    maps += layer.bias
+    return maps
+
+
+def e_step(images, sample_weight, layer, model, *, with_energy=True):
+    """Sufficient statistics of a batch (eqs. 4 and 5).
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, padded height, padded width, channels)
+    sample_weight : ndarray of shape (n,)
+    layer : ConvLayer
+    model : PatchModel
+    with_energy : bool
+        False leaves Q at 0: it does not change from pass to pass.
+    """
+    patches = view_patches(
+        images, model.geometry, contrast_floor=model.preprocessing.contrast_floor
+    )
+    maps = log_joint(patches, layer.astype(images.dtype))
+    gamma, positions, log_normalizers = _posterior(maps, model.cells, sample_weight)
+    if positions is None:
+        sums = correlate_adjoint(patches, gamma)
+    else:
+        sums = gather_adjoint(patches, positions, gamma)
+    n_images = float(sample_weight.sum())
+    return SufficientStatistics(
+        sums=sums.astype(np.float64),
+        counts=gamma.reshape(-1, gamma.shape[-1]).sum(axis=0, dtype=np.float64),
+        log_normalizer=float(sample_weight @ log_normalizers),
+        energy=float(sample_weight @ energies(images, model)) if with_energy else 0.0,
+        n_values=model.n_values * n_images,
+        n_images=n_images,
+    )
+
+
+def responsibilities(maps, cells):
+    """gamma(k, u): softmax of the log joint over each cell (eq. 4). Overwrites maps (rows, n, columns, K)."""
+    return _posterior(maps, cells, np.ones(maps.shape[1]), sparse=False)[0]
+
+
+def _posterior(maps, cells, sample_weight, *, sparse=True):
+    """Weighted responsibilities, where they are, and the log normaliser of each image.
+
+    Positions whose best component lies too far below the best of their cell carry nothing and are left
+    out: they hold at most a millionth of the cell's mass, or a trillionth in float64 (eq. 16).
+
+    Returns
+    -------
+    gamma : ndarray of shape (rows, n, columns, K) or (m, K)
+    positions : None for all, or a tuple of ndarrays of shape (m,): output row, row of the stripes
+    log_normalizers : ndarray of shape (n,), float64
+    """
+    n_components = maps.shape[-1]
+    best = _max_last(maps)
+    peaks = cells.reduce(np.maximum, best)
+    shift = cells.spread(peaks)
+    kept = best >= shift - _cutoff(maps.dtype, cells.sizes.max() * n_components)
+    positions = None
+    if sparse and kept.mean() < 0.75:
+        positions = np.nonzero(kept.reshape(len(maps), -1))
+        gamma = maps.reshape(len(maps), -1, n_components)[positions]
+        gamma -= shift[kept][:, None]
+        np.exp(gamma, out=gamma)
+        masses = np.zeros_like(best)
+        masses[kept] = _sum_last(gamma)
+    else:
+        gamma, kept = maps, slice(None)
+        gamma -= shift[..., None]
+        np.exp(gamma, out=gamma)
+        masses = _sum_last(gamma)
+    totals = cells.reduce(np.add, masses)
+    scale = cells.spread(sample_weight[:, None].astype(maps.dtype) / totals)
+    gamma *= scale[kept][..., None]
+    normalizers = np.log(totals, dtype=np.float64) + peaks
+    uneven = np.log(cells.sizes.mean() / cells.sizes).sum()
+    return gamma, positions, normalizers.sum(axis=(0, 2)) + uneven
+
+
+def _cutoff(dtype, n_terms):
+    """How far, in nats, below the best of n_terms all the others together weigh nothing."""
+    return np.log(n_terms) + (28 if dtype == np.float64 else 14)
+
+
+def _max_last(values):
+    """Maximum over the last axis, folded in halves: NumPy reduces short rows one by one, slowly."""
+    while values.shape[-1] > 4:
+        half = values.shape[-1] // 2
+        folded = np.maximum(values[..., :half], values[..., half : 2 * half])
+        if values.shape[-1] % 2:
+            np.maximum(folded[..., 0], values[..., -1], out=folded[..., 0])
+        values = folded
+    return values.max(axis=-1)
+
+
+def _sum_last(values):
+    """Sum over the last axis, as a product that BLAS makes."""
+    return values @ np.ones(values.shape[-1], values.dtype)
+
+
+def energies(images, model):
+    """Q of each image: the sum of squares that its likelihood counts (eq. 14); float64, shape (n,)."""
+    if model.counts_pixels:
+        return pixel_energy(images).sum(axis=(1, 2), dtype=np.float64)
+    return patch_energies(images, model).sum(axis=(0, 2), dtype=np.float64)
+
+
+def patch_energies(images, model):
+    """|y_u|^2 at every position: (rows, n, columns)."""
+    floor, mean, whitener = model.preprocessing
+    if whitener is None:
+        patches = view_patches(images, model.geometry, contrast_floor=floor, square_norm=True)
+        return patches.square_norm
+    patches = view_patches(images, model.geometry, contrast_floor=floor)
+    whitened = correlate(patches, whitener.astype(images.dtype))
+    whitened -= (whitener @ mean).astype(images.dtype)
+    return np.einsum("rnck,rnck->rnc", whitened, whitened)
+
+
+def background(energy, n_values, noise_variance):
+    """Log-likelihood of noise alone (eq. 9)."""
+    return -energy / (2 * noise_variance) - n_values / 2 * np.log(2 * np.pi * noise_variance)
+
+
+def objective(statistics, noise_variance):
+    """Log-likelihood per image of the parameters that made the statistics (eq. 9)."""
+    noise = background(statistics.energy, statistics.n_values, noise_variance)
+    return (statistics.log_normalizer + noise) / statistics.n_images
+
+
+def log_likelihoods(images, layer, model, noise_variance):
+    """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
+    floor = model.preprocessing.contrast_floor
+    patches = view_patches(images, model.geometry, contrast_floor=floor)
+    maps = log_joint(patches, layer.astype(images.dtype))
+    log_normalizers = _posterior(maps, model.cells, np.ones(len(images)))[2]
+    return log_normalizers + background(energies(images, model), model.n_values, noise_variance)
+
+
+def m_step(statistics, old, preprocessing, *, learn_weights, noise_variance):
+    """The parameters that maximise the expected log-likelihood (eqs. 6 to 8).
+
+    Parameters
+    ----------
+    statistics : SufficientStatistics
+    old : MixtureParameters
+        A component without patches keeps its mean.
+    preprocessing : Preprocessing
+    learn_weights : bool
+    noise_variance : float or "auto"
+    """
+    sums, counts = statistics.sums, statistics.counts
+    found = counts > np.finfo(np.float64).tiny
+    means = np.where(found[:, None], sums / np.where(found, counts, 1)[:, None], old.means)
+    weights = counts / counts.sum() if learn_weights else old.weights
+    if noise_variance == "auto":
+        explained = counts @ np.square(preprocessing.whiten(means)).sum(axis=1)
+        noise_variance = floored_variance(statistics, explained)
+    return MixtureParameters(means, weights, float(noise_variance))
+
+
+def floored_variance(statistics, explained=0.0):
+    """(Q - explained) / M, kept above rounding errors; 1 where all data are zero (eq. 8)."""
+    if statistics.energy <= 0:
+        return 1.0
+    least = VARIANCE_FLOOR * statistics.energy
+    return max(statistics.energy - explained, least) / statistics.n_values
+
+
+def dead_components(statistics):
+    """Mask (K,) of components that explain next to nothing."""
+    return statistics.counts < DEAD_SHARE * statistics.counts.mean()

@@ -1,0 +1,74 @@
+"""Map-reduce over batches: serial, or joblib workers. Knows nothing of what it maps.
+
+Results are merged in the order of the batches, so that a sum is the same to the last bit for any number
+of workers. BLAS works with one thread in each worker, within a context around the work: many small
+products side by side beat one product shared by all cores.
+"""
+
+import contextlib
+import threading
+from functools import reduce
+
+from joblib import Parallel, delayed, effective_n_jobs
+from threadpoolctl import ThreadpoolController
+
+_blas_lock = threading.Lock()
+_blas_users = []  # the open limits; a list so that the first in and the last out are plain to see
+
+
+class Workers:
+    """A pool of workers over batches.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        None takes as many threads as BLAS is set to use by itself, unless a
+        `joblib.parallel_config` says more.
+    """
+
+    def __init__(self, n_jobs=None):
+        self.n_jobs = count_workers(n_jobs)
+
+    def map(self, function, batches):
+        """Results of function(batch), in order, as they come."""
+        with single_threaded_blas():
+            if self.n_jobs == 1 or len(batches) == 1:
+                yield from map(function, batches)
+                return
+            pool = Parallel(self.n_jobs, prefer="threads", return_as="generator")
+            yield from pool(delayed(function)(batch) for batch in batches)
+
+    def map_reduce(self, function, batches, merge):
+        """merge(... merge(function(first), function(second)) ...)."""
+        return reduce(merge, self.map(function, batches))
+
+
+def count_workers(n_jobs):
+    """Number of workers that `n_jobs` stands for."""
+    workers = effective_n_jobs(n_jobs)
+    if n_jobs is not None or workers > 1:
+        return workers
+    threads = [lib["num_threads"] for lib in ThreadpoolController().select(user_api="blas").info()]
+    return max(threads, default=1)
+
+
+@contextlib.contextmanager
+def single_threaded_blas():
+    """Hold BLAS to one thread until the last of the contexts that overlap is left.
+
+    A limit is a setting of the whole process. Were each context to restore what it found, two fits in
+    two Python threads that end in the order they began would leave the limit of the first behind.
+    """
+    with _blas_lock:
+        if not _blas_users:
+            _blas_users.append(ThreadpoolController().limit(limits=1, user_api="blas"))
+        else:
+            _blas_users.append(None)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            if len(_blas_users) == 1:
+                _blas_users.pop().restore_original_limits()
+            else:
+                _blas_users.pop()

@@ -1,0 +1,116 @@
+"""Starting kernels, and the sample of patches that they and the preprocessing are taken from.
+
+Whatever is drawn depends on the patches and their weights, not on the order of the images nor on
+whether an image of weight 2 is given once or twice: patches are put in an order of their own and equal
+ones are joined before anything is drawn.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.cluster import kmeans_plusplus
+
+# Patches that a sample holds at most, and values: 128 MiB of float32.
+MAX_PATCHES = 400_000
+MAX_VALUES = 2**25
+
+
+class PatchSample(NamedTuple):
+    """Patches (m, D) and their weights (m,)."""
+
+    patches: np.ndarray
+    weights: np.ndarray
+    complete: bool  # whether they are all there are
+
+
+def sample_patches(images, rng, max_patches=None):
+    """All patches of the images with their images' weights, or a random sample if they are many.
+
+    Parameters
+    ----------
+    images : Images
+    rng : numpy.random.RandomState
+    max_patches : int or None
+        None is as many as MAX_PATCHES and MAX_VALUES allow.
+    """
+    geometry = images.geometry
+    most = min(MAX_PATCHES, max(MAX_VALUES // geometry.patch_length, 1))
+    most = most if max_patches is None else min(most, max_patches)
+    complete = len(images) * geometry.n_positions <= most
+    if complete:
+        rows = np.repeat(np.arange(len(images)), geometry.n_positions)
+        positions = np.tile(np.arange(geometry.n_positions), len(images))
+        weights = images.weights(slice(None))[rows]
+    else:
+        share = None
+        if images.sample_weight is not None:
+            share = images.sample_weight / images.sample_weight.sum()
+        rows = np.sort(rng.choice(len(images), most, p=share))
+        positions = rng.randint(geometry.n_positions, size=most)
+        weights = np.ones(most)
+    kept = weights > 0
+    return PatchSample(gather(images, rows[kept], positions[kept]), weights[kept], complete)
+
+
+def gather(images, rows, positions):
+    """The patches at given positions of given images, rows in ascending order."""
+    geometry = images.geometry
+    ys, xs = np.divmod(positions, geometry.map_shape[1])
+    ys, xs = ys * geometry.stride[0], xs * geometry.stride[1]
+    patches = np.empty((len(rows), *geometry.kernel_shape), images.dtype)
+    n_images = max(1, 2**20 // int(np.prod(geometry.padded_shape)))
+    if not len(rows):
+        return patches.reshape(0, geometry.patch_length)
+    needed, first = np.unique(rows, return_index=True)
+    ends = np.append(first[1:], len(rows))
+    for start in range(0, len(needed), n_images):
+        group = needed[start : start + n_images]
+        part = slice(first[start], ends[min(start + n_images, len(needed)) - 1])
+        windows = np.lib.stride_tricks.sliding_window_view(
+            images.read(group), geometry.patch_size, axis=(1, 2)
+        )
+        found = windows[np.searchsorted(group, rows[part]), ys[part], xs[part]]
+        patches[part] = np.moveaxis(found, 1, -1)
+    return patches.reshape(len(rows), -1)
+
+
+def distinct(patches, weights):
+    """Patches in an order of their own, equal ones joined and their weights added."""
+    # Any fixed direction orders the patches; only equal ones tie.
+    direction = np.random.RandomState(0).standard_normal(patches.shape[1])
+    order = np.argsort((patches * direction).sum(axis=1), kind="stable")
+    patches, weights = patches[order], weights[order]
+    new = np.ones(len(patches), dtype=bool)
+    new[1:] = (patches[1:] != patches[:-1]).any(axis=1)
+    return patches[new], np.add.reduceat(weights, np.flatnonzero(new))
+
+
+def starting_means(init, sample, preprocessing, n_components, rng):
+    """Means (K, D) of normalised patches to start EM from.
+
+    Parameters
+    ----------
+    init : {"k-means++", "random_from_data", "random"} or ndarray of shape (K, D)
+    sample : PatchSample
+        Normalised, not yet whitened patches.
+    preprocessing : Preprocessing
+    n_components : int
+    rng : numpy.random.RandomState
+    """
+    if not isinstance(init, str):
+        return np.asarray(init, dtype=np.float64)
+    if init == "random":
+        return rng.standard_normal((n_components, sample.patches.shape[1]))
+    most = max(10_000, 20 * n_components)
+    if len(sample.patches) > most:
+        chosen = rng.choice(len(sample.patches), most, replace=False)
+        sample = PatchSample(sample.patches[chosen], sample.weights[chosen], False)
+    patches, weights = distinct(sample.patches, sample.weights)
+    n_seeds = min(n_components, len(patches))
+    if init == "k-means++":
+        points = preprocessing.whiten(patches)
+        _, chosen = kmeans_plusplus(points, n_seeds, sample_weight=weights, random_state=rng)
+    else:
+        chosen = rng.choice(len(patches), n_seeds, replace=False, p=weights / weights.sum())
+    # Fewer distinct patches than components: some start alike, and stay alike.
+    return patches[np.resize(chosen, n_components)].astype(np.float64)

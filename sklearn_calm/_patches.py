@@ -1,0 +1,195 @@
+"""Patches of images, seen through a convolution: geometry, stripes, correlation and its adjoint.
+
+No matrix of patches is ever made. A batch of images is copied once into *stripes*: row (i, x) of the
+stripes holds columns x .. x + width of every row of image i, so the patches of output row y are a plain
+slice of its columns, which BLAS multiplies in place (docs/mathematics.rst, eq. 15). The price is a copy
+that is `width` times the batch, instead of `height * width` times.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+
+class PatchGeometry(NamedTuple):
+    """Where the patches of an image lie; every pair is (vertical, horizontal)."""
+
+    image_shape: tuple[int, int, int]
+    patch_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def padded_shape(self):
+        height, width, n_channels = self.image_shape
+        return height + 2 * self.padding[0], width + 2 * self.padding[1], n_channels
+
+    @property
+    def map_shape(self):
+        """Rows and columns of patch positions."""
+        sides = zip(self.padded_shape, self.patch_size, self.stride, strict=False)
+        return tuple((side - patch) // step + 1 for side, patch, step in sides)
+
+    @property
+    def n_positions(self):
+        return self.map_shape[0] * self.map_shape[1]
+
+    @property
+    def patch_length(self):
+        """D, the number of values in a patch."""
+        return self.patch_size[0] * self.patch_size[1] * self.image_shape[2]
+
+    @property
+    def kernel_shape(self):
+        return (*self.patch_size, self.image_shape[2])
+
+
+class Patches(NamedTuple):
+    """The patches of a batch of n images: a view of its stripes.
+
+    With contrast normalisation the view is of x~ = (x - mean) / deviation (eq. 10); `correlate` and
+    `correlate_adjoint` fold the two operations in, and `deviation` holds what they divide by.
+    """
+
+    stripes: np.ndarray  # (n * columns, padded height * patch width * channels)
+    geometry: PatchGeometry
+    deviation: np.ndarray | None  # (rows, n, columns), or None for raw patches
+    square_norm: np.ndarray | None  # (rows, n, columns), |x~_u|^2, where asked for
+
+    @property
+    def blocks(self):
+        """Patches of each output row: a strided view (rows, n * columns, D), never to be copied."""
+        n_rows = self.geometry.map_shape[0]
+        (height, width), channels = self.geometry.patch_size, self.geometry.image_shape[2]
+        step, item = self.stripes.strides
+        row_step = self.geometry.stride[0] * width * channels * item
+        shape = (n_rows, len(self.stripes), height * width * channels)
+        return as_strided(self.stripes, shape, (row_step, step, item), writeable=False)
+
+
+def view_patches(images, geometry, *, contrast_floor=None, square_norm=False):
+    """Stripes of a batch, and the local moments that its normalisation needs.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, padded height, padded width, channels), float
+    geometry : PatchGeometry
+    contrast_floor : float or None
+        Added to the variance of a patch before the root (eq. 10); None leaves patches raw.
+    square_norm : bool
+        Whether to compute |x~_u|^2.
+    """
+    if contrast_floor is None:
+        norms = box_sums(pixel_energy(images), geometry) if square_norm else None
+        return Patches(_stripes(images, geometry), geometry, None, norms)
+    # A constant added to an image changes no normalised patch; taking the mean away first spares
+    # float32 the difference of two large numbers.
+    images = images - images.mean(axis=(1, 2, 3), keepdims=True)
+    length = geometry.patch_length
+    mean = box_sums(images.sum(axis=3), geometry) / length
+    variance = np.maximum(box_sums(pixel_energy(images), geometry) / length - mean * mean, 0)
+    norms = length * variance / (variance + contrast_floor) if square_norm else None
+    deviation = np.sqrt(variance + contrast_floor, dtype=images.dtype)
+    return Patches(_stripes(images, geometry), geometry, deviation, norms)
+
+
+def _stripes(images, geometry):
+    n, height, _, channels = images.shape
+    n_columns, width = geometry.map_shape[1], geometry.patch_size[1]
+    images = np.ascontiguousarray(images)
+    image_step, row_step, pixel_step, item = images.strides
+    stripes = np.empty((n, n_columns, height, width * channels), images.dtype)
+    steps = (image_step, geometry.stride[1] * pixel_step, row_step, item)
+    stripes[...] = as_strided(images, stripes.shape, steps, writeable=False)
+    return stripes.reshape(n * n_columns, -1)
+
+
+def correlate(patches, kernels):
+    """Inner product of every patch with every kernel: a convolution layer without its bias.
+
+    Parameters
+    ----------
+    patches : Patches
+    kernels : ndarray of shape (K, D)
+
+    Returns
+    -------
+    maps : ndarray of shape (rows, n, columns, K)
+        kernels[k] . x~_u; for normalised patches by eq. 11.
+    """
+    n_rows, n_columns = patches.geometry.map_shape
+    if patches.deviation is not None:
+        kernels = centred(kernels)
+    maps = np.empty((n_rows, len(patches.stripes), len(kernels)), patches.stripes.dtype)
+    np.matmul(patches.blocks, kernels.T, out=maps)
+    maps = maps.reshape(n_rows, -1, n_columns, len(kernels))
+    if patches.deviation is not None:
+        maps /= patches.deviation[..., None]
+    return maps
+
+
+def correlate_adjoint(patches, maps):
+    """Sum of all patches, weighted by maps: the maps used as a convolution filter over the images.
+
+    Parameters
+    ----------
+    patches : Patches
+    maps : ndarray of shape (rows, n, columns, K)
+
+    Returns
+    -------
+    sums : ndarray of shape (K, D)
+        sum_u maps[k, u] x~_u: the adjoint of `correlate`.
+    """
+    n_components = maps.shape[-1]
+    if patches.deviation is not None:
+        maps = maps / patches.deviation[..., None]
+    sums = np.zeros((n_components, patches.geometry.patch_length), maps.dtype)
+    for block, row in zip(patches.blocks, maps, strict=True):
+        sums += row.reshape(-1, n_components).T @ block
+    return sums if patches.deviation is None else centred(sums)
+
+
+def gather_adjoint(patches, positions, weights):
+    """`correlate_adjoint` for maps that are zero but at a few positions.
+
+    Parameters
+    ----------
+    patches : Patches
+    positions : tuple of two ndarrays of shape (m,)
+        Output row, and row of the stripes, of each position.
+    weights : ndarray of shape (m, K)
+    """
+    blocks, (ys, rows) = patches.blocks, positions
+    if patches.deviation is not None:
+        weights = weights / patches.deviation.reshape(len(blocks), -1)[ys, rows, None]
+    sums = np.zeros((weights.shape[1], patches.geometry.patch_length), weights.dtype)
+    for start in range(0, len(ys), 512):  # 512 patches at a time stay inside the cache
+        part = slice(start, start + 512)
+        sums += weights[part].T @ blocks[ys[part], rows[part]]
+    return sums if patches.deviation is None else centred(sums)
+
+
+def centred(kernels):
+    """Kernels (K, D) less the mean of each."""
+    return kernels - kernels.mean(axis=1, keepdims=True)
+
+
+def pixel_energy(images):
+    """Sum of squares over the channels, (n, height, width)."""
+    return np.einsum("nhwc,nhwc->nhw", images, images)
+
+
+def box_sums(pixels, geometry):
+    """Sums of pixels (n, height, width) over the window of every patch: (rows, n, columns)."""
+    (height, width), (down, right) = geometry.patch_size, geometry.stride
+    n_rows, n_columns = geometry.map_shape
+    tall = sum(pixels[:, y : y + down * (n_rows - 1) + 1 : down] for y in range(height))
+    both = sum(tall[:, :, x : x + right * (n_columns - 1) + 1 : right] for x in range(width))
+    return both.transpose(1, 0, 2)
+
+
+def even_edges(length, parts):
+    """Edges that cut range(length) into parts as even as possible."""
+    return [part * length // parts for part in range(parts + 1)]

@@ -1,0 +1,90 @@
+"""Contrast normalisation and whitening of patches, as maps that fold into a convolution.
+
+Both are fitted on a sample of patches; `view_patches` and `conv_layer` then apply them without copying
+a patch out (docs/mathematics.rst, eqs. 10 to 13).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+# The variance that is added to that of every patch, as a share of the mean variance of a patch.
+CONTRAST_FLOOR = 0.01
+
+
+class Preprocessing(NamedTuple):
+    """From a raw patch x to y = B (x~ - m), x~ = (x - mean(x)) / sqrt(var(x) + floor)."""
+
+    contrast_floor: float | None = None
+    mean: np.ndarray | None = None  # m, (D,)
+    whitener: np.ndarray | None = None  # B, (D, D), symmetric
+
+    def whiten(self, vectors):
+        """Vectors (m, D) of x~ space in y space."""
+        return vectors if self.whitener is None else (vectors - self.mean) @ self.whitener
+
+    def preprocess(self, patches):
+        """Raw patches (m, D) in y space."""
+        return self.whiten(normalize_contrast(patches, self.contrast_floor))
+
+
+class PatchMoments(NamedTuple):
+    """Weighted moments of normalised patches; they add over samples."""
+
+    weight: float
+    total: np.ndarray  # (D,), sum of w x~
+    second: np.ndarray  # (D, D), sum of w x~ x~^T
+
+    def merge(self, other):
+        return PatchMoments(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def fit_preprocessing(patches, weights, *, normalize, whiten, reg_covar):
+    """The preprocessing of raw patches (m, D) with weights (m,)."""
+    floor = contrast_floor(patches, weights) if normalize == "contrast" else None
+    if not whiten:
+        return Preprocessing(floor)
+    moments = patch_moments(normalize_contrast(patches, floor), weights)
+    return Preprocessing(floor, *whitening(moments, reg_covar))
+
+
+def normalize_contrast(patches, floor):
+    """Raw patches (m, D) less their mean, divided by their deviation (eq. 10)."""
+    if floor is None:
+        return patches
+    variance = patches.var(axis=1, keepdims=True)
+    return (patches - patches.mean(axis=1, keepdims=True)) / np.sqrt(variance + floor)
+
+
+def contrast_floor(patches, weights):
+    """The variance added to every patch's own: CONTRAST_FLOOR of the mean one."""
+    patches = patches.astype(np.float64)
+    variance = np.average(patches.var(axis=1), weights=weights)
+    rounding = np.finfo(np.float32).eps * np.average(
+        np.square(patches).mean(axis=1), weights=weights
+    )
+    # Constant images have no contrast but that of rounding errors, which is not to be amplified.
+    return CONTRAST_FLOOR * variance if variance > rounding else 1.0
+
+
+def patch_moments(patches, weights):
+    """Moments of normalised patches (m, D) with weights (m,)."""
+    patches = patches.astype(np.float64)
+    weighted = patches * weights[:, None]
+    return PatchMoments(float(weights.sum()), weighted.sum(axis=0), weighted.T @ patches)
+
+
+def whitening(moments, reg_covar):
+    """Mean m and matrix B = (Cov + reg_covar tr(Cov) / D I)^(-1/2) (eq. 12)."""
+    mean = moments.total / moments.weight
+    covariance = moments.second / moments.weight - np.outer(mean, mean)
+    variances, axes = linalg.eigh((covariance + covariance.T) / 2)
+    ridge = reg_covar * variances.mean()
+    # Without a ridge the directions in which patches do not vary have no scale: leave them out.
+    varies = variances > 1e-10 * variances[-1]
+    if not varies.any():
+        return mean, np.eye(len(mean))
+    kept = varies | (ridge > 0)
+    scale = np.where(kept, 1 / np.sqrt(np.where(kept, np.maximum(variances, 0) + ridge, 1)), 0)
+    return mean, (axes * scale) @ axes.T

@@ -1,0 +1,95 @@
+"""New patches for dead components.
+
+A component that explains nothing starts again from the patch that the mixture explains worst, if that
+does not lower the objective (docs/mathematics.rst, eq. 22).
+"""
+
+import numpy as np
+from scipy.special import logsumexp
+
+from sklearn_calm._em import conv_layer, dead_components, log_joint, patch_energies
+from sklearn_calm._init import gather
+from sklearn_calm._patches import view_patches
+from sklearn_calm._preprocessing import normalize_contrast
+
+MAX_IMAGES = 1000
+
+
+def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, rng):
+    """Give dead components the worst explained patches of (a sample of) the images.
+
+    Parameters
+    ----------
+    images : Images
+    parameters : MixtureParameters
+    statistics : SufficientStatistics
+        Of the last E-step; they tell which components are dead.
+    model : PatchModel
+
+    Returns
+    -------
+    parameters : MixtureParameters
+    n_reseeded : int
+        Fewer than there are dead ones where nothing is badly explained.
+    """
+    dead = np.flatnonzero(dead_components(statistics))
+    if not len(dead):
+        return parameters, 0
+    rows = np.arange(len(images))
+    if len(rows) > MAX_IMAGES:
+        rows = np.sort(rng.choice(len(rows), MAX_IMAGES, replace=False))
+    # What one image weighs in the statistics, and the weight a new component starts with.
+    unit = images.weights(rows) * statistics.n_images / images.total_weight
+    share = unit / statistics.counts.sum()
+    # Making room for new weights costs every cell a little, and what a dead one explained is lost.
+    cost = 2 * statistics.counts[dead].max()
+    if learn_weights:
+        cost = cost + 2 * unit
+    else:
+        share = np.full(len(rows), 1 / len(parameters.weights))
+    gains, positions = _gains(images, rows, share, parameters, model, batch_size)
+    chosen = _best_distinct(images, rows, positions, unit * gains - cost, len(dead))
+    if not len(chosen):
+        return parameters, 0
+    patches = gather(images, rows[chosen], positions[chosen]).astype(np.float64)
+    revived = dead[: len(chosen)]
+    means, weights = parameters.means.copy(), parameters.weights.copy()
+    means[revived] = normalize_contrast(patches, model.preprocessing.contrast_floor)
+    if learn_weights:
+        weights[revived] = share[chosen]
+        weights /= weights.sum()
+    return parameters._replace(means=means, weights=weights), len(chosen)
+
+
+def _gains(images, rows, share, parameters, model, batch_size):
+    """What the best new patch of each image would gain in its cell, and its position."""
+    layer = conv_layer(parameters, model)
+    log_cell = np.log(model.geometry.n_positions / model.cells.n_cells)
+    gains, positions = np.empty(len(rows)), np.empty(len(rows), dtype=int)
+    for start in range(0, len(rows), batch_size):
+        part = slice(start, start + batch_size)
+        batch = images.read(rows[part])
+        floor = model.preprocessing.contrast_floor
+        maps = log_joint(
+            view_patches(batch, model.geometry, contrast_floor=floor), layer.astype(batch.dtype)
+        )
+        known = logsumexp(maps, axis=-1)
+        peaks = model.cells.reduce(np.maximum, known)
+        masses = model.cells.reduce(np.add, np.exp(known - model.cells.spread(peaks)))
+        new = patch_energies(batch, model) / (2 * parameters.noise_variance) - log_cell
+        odds = new - model.cells.spread(peaks + np.log(masses))
+        odds = odds.transpose(1, 0, 2).reshape(odds.shape[1], -1)
+        positions[part] = odds.argmax(axis=1)
+        with np.errstate(divide="ignore"):
+            gains[part] = np.logaddexp(0, odds.max(axis=1) + np.log(share[part]))
+    return gains, positions
+
+
+def _best_distinct(images, rows, positions, worth, most):
+    """The images worth most, no two of which give the same patch, in ascending order."""
+    candidates = np.argsort(-worth, kind="stable")[: 4 * most]
+    candidates = np.sort(candidates[worth[candidates] > 0])
+    patches = gather(images, rows[candidates], positions[candidates])
+    _, first = np.unique(patches, axis=0, return_index=True)
+    candidates = candidates[first]
+    return np.sort(candidates[np.argsort(-worth[candidates], kind="stable")][:most])

@@ -1,0 +1,181 @@
+"""Fitting the mixture: every way of it is map(e_step), reduce(merge), m_step."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics.pairwise import euclidean_distances
+
+from sklearn_calm._convergence import ConvergenceMonitor
+from sklearn_calm._em import (
+    VARIANCE_FLOOR,
+    Cells,
+    MixtureParameters,
+    PatchModel,
+    SufficientStatistics,
+    blend,
+    conv_layer,
+    e_step,
+    m_step,
+    merge,
+    objective,
+)
+from sklearn_calm._images import Images
+from sklearn_calm._init import sample_patches, starting_means
+from sklearn_calm._patches import PatchGeometry
+from sklearn_calm._preprocessing import fit_preprocessing, normalize_contrast
+from sklearn_calm._reseeding import reseed
+
+
+# Patches that seeds and preprocessing are taken from, where images and not patches are fitted.
+SEED_PATCHES = 50_000
+
+
+class Learning(NamedTuple):
+    """How to learn: the parameters of the estimator that every step needs."""
+
+    learn_weights: bool
+    noise_variance: float | str
+    batch_size: int
+    workers: object
+    rng: np.random.RandomState
+
+
+class MixtureFit(NamedTuple):
+    """What a run of EM found."""
+
+    parameters: MixtureParameters
+    statistics: SufficientStatistics
+    monitor: ConvergenceMonitor
+    n_reseeded: int
+
+
+def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocessing=None):
+    """Sample patches and fit their preprocessing, unless it is given.
+
+    Returns
+    -------
+    model : PatchModel
+    sample : PatchSample
+        Normalised, not yet whitened patches.
+    images : Images
+        What to fit: the images or, where every position is a cell of its own and there are more of
+        them than a sample holds, the sampled patches themselves, as images of one position.
+    """
+    sample = sample_patches(images, rng, None if assignment == "patch" else SEED_PATCHES)
+    geometry = images.geometry
+    if assignment == "patch" and not sample.complete:
+        geometry = PatchGeometry(geometry.kernel_shape, geometry.patch_size, (1, 1), (0, 0))
+        images = Images(sample.patches, geometry)
+    if preprocessing is None:
+        preprocessing = fit_preprocessing(
+            sample.patches, sample.weights, normalize=normalize, whiten=whiten, reg_covar=reg_covar
+        )
+    normalized = normalize_contrast(sample.patches, preprocessing.contrast_floor)
+    sample = sample._replace(patches=normalized)
+    cells = Cells.from_assignment(assignment, geometry.map_shape)
+    return PatchModel(geometry, cells, preprocessing), sample, images
+
+
+def start(sample, model, n_components, init, learning):
+    """Parameters to start EM from.
+
+    Where every position is its own cell the noise starts as the mean square distance of a patch to the
+    nearest starting mean; else as the mean square of a patch, since most patches are background.
+    """
+    preprocessing, rng = model.preprocessing, learning.rng
+    means = starting_means(init, sample, preprocessing, n_components, rng)
+    noise_variance = learning.noise_variance
+    if noise_variance == "auto":
+        chosen = slice(None)
+        if len(sample.patches) > 10_000:
+            chosen = rng.choice(len(sample.patches), 10_000, replace=False)
+        points = preprocessing.whiten(sample.patches[chosen].astype(np.float64))
+        squares = np.square(points).mean(axis=1)
+        errors = squares
+        if model.cells.n_cells == model.geometry.n_positions:
+            distances = euclidean_distances(points, preprocessing.whiten(means), squared=True)
+            errors = distances.min(axis=1) / points.shape[1]
+        noise_variance = start_variance(errors, squares, sample.weights[chosen])
+    return MixtureParameters(means, np.full(n_components, 1 / n_components), noise_variance)
+
+
+def start_variance(errors, squares, weights):
+    """Weighted mean of errors, kept above rounding errors; 1 where all data are zero."""
+    square = np.average(squares, weights=weights)
+    return max(np.average(errors, weights=weights), VARIANCE_FLOOR * square) if square > 0 else 1.0
+
+
+def run_e_step(images, parameters, model, learning, *, energy=None):
+    """Sufficient statistics of all images; `energy` spares them Q, where it is known."""
+    step = partial(
+        _batch_statistics,
+        images=images,
+        layer=conv_layer(parameters, model),
+        model=model,
+        with_energy=energy is None,
+    )
+    batches = images.batches(learning.batch_size)
+    statistics = learning.workers.map_reduce(step, batches, merge)
+    return statistics if energy is None else statistics._replace(energy=energy)
+
+
+def _batch_statistics(rows, images, layer, model, with_energy):
+    weights = images.weights(rows)
+    return e_step(images.read(rows), weights, layer, model, with_energy=with_energy)
+
+
+def expectation_maximization(images, parameters, model, learning, monitor):
+    """Passes of EM until the objective stands still or the monitor's passes are used up.
+
+    Returns
+    -------
+    fit : MixtureFit
+    """
+    energy, n_reseeded = None, 0
+    while True:
+        statistics = run_e_step(images, parameters, model, learning, energy=energy)
+        energy = statistics.energy
+        monitor.record(objective(statistics, parameters.noise_variance))
+        parameters = update(statistics, parameters, model, learning)
+        if monitor.exhausted:
+            break
+        parameters, revived = revive(images, statistics, parameters, model, learning)
+        n_reseeded += revived
+        if monitor.converged and not revived:
+            break
+    return MixtureFit(parameters, statistics, monitor, n_reseeded)
+
+
+def stepwise_update(images, parameters, statistics, model, learning, rate):
+    """One step of stepwise EM (eq. 21): blend the statistics of a batch into those of the past."""
+    new = run_e_step(images, parameters, model, learning)
+    statistics = blend(statistics or new, new, rate)
+    lower_bound = objective(new, parameters.noise_variance)
+    parameters = update(statistics, parameters, model, learning)
+    parameters, revived = revive(images, statistics, parameters, model, learning)
+    return parameters, statistics, lower_bound, revived
+
+
+def update(statistics, parameters, model, learning):
+    """The M-step with the options of `learning`."""
+    return m_step(
+        statistics,
+        parameters,
+        model.preprocessing,
+        learn_weights=learning.learn_weights,
+        noise_variance=learning.noise_variance,
+    )
+
+
+def revive(images, statistics, parameters, model, learning):
+    """Re-seed dead components with the options of `learning`."""
+    return reseed(
+        images,
+        parameters,
+        statistics,
+        model,
+        learn_weights=learning.learn_weights,
+        batch_size=learning.batch_size,
+        rng=learning.rng,
+    )

@@ -1,0 +1,367 @@
+"""Slow, literal twins of the engine: the formulas and nothing else.
+
+Written from the mathematics alone, in float64, with one Python loop per sum wherever that reads
+better, so that every fast path has something obviously right to be held to. This module never
+imports sklearn_calm and is never made fast.
+
+An image is (H, W, C). A patch as a vector has D = ph * pw * C values, in that order. Means are
+(K, D) in x~ space: contrast-normalised if there is a floor, never whitened. A map is
+(rows, cols, K).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that stays fixed during EM: geometry, cells and preprocessing.
+
+    Pairs are (vertical, horizontal). `assignment` is "image", "patch" or (rows, cols).
+    `contrast_floor` None: raw patches. `whitener` (D, D) None: no whitening, `mean` (D,) unused.
+    """
+
+    patch_size: tuple
+    stride: tuple = (1, 1)
+    padding: tuple = (0, 0)
+    assignment: object = "image"
+    contrast_floor: float | None = None
+    mean: np.ndarray | None = None
+    whitener: np.ndarray | None = None
+
+
+class Mixture(NamedTuple):
+    """What EM learns: means (K, D) in x~ space, weights (K,), noise variance (a float)."""
+
+    means: np.ndarray
+    weights: np.ndarray
+    noise_variance: float
+
+
+class Statistics(NamedTuple):
+    """Sums over images, each image times its sample weight.
+
+    sums (K, D) of gamma x~ and counts (K,) of gamma; four floats: the cells' log normalisers, the
+    energy Q, the number of values M, and the sample weights themselves.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+    log_normalizer: float
+    energy: float
+    n_values: float
+    n_images: float
+
+
+# Geometry
+
+
+def pad(image, padding):
+    """Surround an image (H, W, C) by zeros: (H + 2 pv, W + 2 ph, C)."""
+    height, width, n_channels = image.shape
+    vertical, horizontal = padding
+    padded = np.zeros((height + 2 * vertical, width + 2 * horizontal, n_channels))
+    padded[vertical : vertical + height, horizontal : horizontal + width] = image
+    return padded
+
+
+def extract_patches(image, patch_size, stride, padding):
+    """Copy every patch out of an image (H, W, C): (rows, cols, ph, pw, C)."""
+    padded = pad(image, padding)
+    height, width, n_channels = padded.shape
+    (ph, pw), (sv, sh) = patch_size, stride
+    rows, cols = (height - ph) // sv + 1, (width - pw) // sh + 1
+    patches = np.empty((rows, cols, ph, pw, n_channels))
+    for r in range(rows):
+        for c in range(cols):
+            patches[r, c] = padded[r * sv : r * sv + ph, c * sh : c * sh + pw]
+    return patches
+
+
+def patch_vectors(image, setting):
+    """Extract the raw patches of an image (H, W, C) as vectors: (rows, cols, D)."""
+    patches = extract_patches(image, setting.patch_size, setting.stride, setting.padding)
+    rows, cols = patches.shape[:2]
+    return patches.reshape(rows, cols, -1)
+
+
+def blocks(grid, rows, cols):
+    """Divide rows x cols positions into a grid: a list, by grid row, of lists of (r, c)."""
+    grid_rows, grid_cols = grid
+    if grid_rows > rows or grid_cols > cols:
+        raise ValueError(f"A {grid} grid has empty blocks on a {(rows, cols)} map.")
+    row_edges = [i * rows // grid_rows for i in range(grid_rows + 1)]
+    col_edges = [i * cols // grid_cols for i in range(grid_cols + 1)]
+    return [
+        [
+            (r, c)
+            for r in range(row_edges[i], row_edges[i + 1])
+            for c in range(col_edges[j], col_edges[j + 1])
+        ]
+        for i in range(grid_rows)
+        for j in range(grid_cols)
+    ]
+
+
+def cells(assignment, rows, cols):
+    """Divide rows x cols positions into cells: a list of lists of (r, c)."""
+    if assignment == "image":
+        return [[(r, c) for r in range(rows) for c in range(cols)]]
+    if assignment == "patch":
+        return [[(r, c)] for r in range(rows) for c in range(cols)]
+    return blocks(assignment, rows, cols)
+
+
+# Preprocessing
+
+
+def normalize_contrast(patch, floor):
+    """(x - mean) / sqrt(var + floor) of a patch (any shape), all its values as one vector."""
+    return (patch - np.mean(patch)) / np.sqrt(np.var(patch) + floor)
+
+
+def whitening(patches, weights, reg_covar):
+    """Mean m (D,) and B (D, D) = (Cov + reg_covar tr(Cov)/D I)^(-1/2) of patches (m, D)."""
+    n_patches, n_values = patches.shape
+    total = np.sum(weights)
+    mean = np.zeros(n_values)
+    for i in range(n_patches):
+        mean += weights[i] * patches[i] / total
+    covariance = np.zeros((n_values, n_values))
+    for i in range(n_patches):
+        covariance += weights[i] * np.outer(patches[i] - mean, patches[i] - mean) / total
+    ridge = reg_covar * np.trace(covariance) / n_values
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance + ridge * np.eye(n_values))
+    return mean, eigenvectors @ np.diag(eigenvalues**-0.5) @ eigenvectors.T
+
+
+def preprocess(patch_vector, floor, mean, whitener):
+    """y (D,) of a raw patch (D,): x~ = the patch, contrast-normalised; y = B (x~ - m)."""
+    if floor is not None:
+        patch_vector = normalize_contrast(patch_vector, floor)
+    if whitener is not None:
+        patch_vector = whitener @ (patch_vector - mean)
+    return patch_vector
+
+
+def preprocessed_patches(image, setting):
+    """y of every position of an image (H, W, C): (rows, cols, D)."""
+    patches = patch_vectors(image, setting)
+    rows, cols = patches.shape[:2]
+    for r in range(rows):
+        for c in range(cols):
+            patches[r, c] = preprocess(
+                patches[r, c], setting.contrast_floor, setting.mean, setting.whitener
+            )
+    return patches
+
+
+# The mixture
+
+
+def log_joint(image, mixture, setting):
+    """l(k, u) = (theta_k . y_u - |theta_k|^2/2) / sigma^2 + log pi_k - log(mean |cell|).
+
+    Image (H, W, C) -> (rows, cols, K), with theta_k = B (means_k - m) where patches are whitened.
+    On uneven cells the exact prior is 1/|cell|; see `cell_log_normalizers`.
+    """
+    y = preprocessed_patches(image, setting)
+    rows, cols = y.shape[:2]
+    n_components = len(mixture.means)
+    mean_cell_size = rows * cols / len(cells(setting.assignment, rows, cols))
+    joint = np.empty((rows, cols, n_components))
+    for k in range(n_components):
+        theta = preprocess(mixture.means[k], None, setting.mean, setting.whitener)
+        for r in range(rows):
+            for c in range(cols):
+                score = (theta @ y[r, c] - theta @ theta / 2) / mixture.noise_variance
+                joint[r, c, k] = score + np.log(mixture.weights[k]) - np.log(mean_cell_size)
+    return joint
+
+
+def cell_scores(joint, cell):
+    """l of the positions of one cell: (len(cell), K) out of (rows, cols, K)."""
+    return np.array([joint[r, c] for r, c in cell])
+
+
+def responsibilities(joint, cell_list):
+    """gamma (rows, cols, K): the softmax of l (rows, cols, K) over all (k, u) of each cell."""
+    gamma = np.full(joint.shape, np.nan)
+    for cell in cell_list:
+        normalizer = logsumexp(cell_scores(joint, cell))
+        for r, c in cell:
+            gamma[r, c] = np.exp(joint[r, c] - normalizer)
+    return gamma
+
+
+def cell_log_normalizers(joint, cell_list):
+    """Log of the sum over (k, u) of each cell, under the exact prior 1/|cell|: (n_cells,).
+
+    l holds - log(mean |cell|), so log(mean |cell|) - log |cell| is put right here: 0 on even cells.
+    """
+    rows, cols = joint.shape[:2]
+    mean_cell_size = rows * cols / len(cell_list)
+    return np.array(
+        [
+            logsumexp(cell_scores(joint, cell)) + np.log(mean_cell_size) - np.log(len(cell))
+            for cell in cell_list
+        ]
+    )
+
+
+def background_values(image, setting):
+    """Flat array of the values whose noise N(0, sigma^2) is the background of an image (H, W, C).
+
+    One cell on raw pixels: each pixel once, padding included. Otherwise: each y_u once.
+    """
+    one_cell = setting.assignment in ("image", (1, 1))
+    if one_cell and setting.contrast_floor is None and setting.whitener is None:
+        return pad(image, setting.padding).ravel()
+    return preprocessed_patches(image, setting).ravel()
+
+
+def energy(image, setting):
+    """(Q, M) of one image (H, W, C): sum of squares and number of its background values."""
+    values = background_values(image, setting)
+    return np.sum(values**2), values.size
+
+
+def image_log_likelihood(image, mixture, setting):
+    """Cells' log normalisers + background log density of one image (H, W, C): a float."""
+    joint = log_joint(image, mixture, setting)
+    cell_list = cells(setting.assignment, *joint.shape[:2])
+    variance = mixture.noise_variance
+    background = 0.0
+    for value in background_values(image, setting):
+        background += -(value**2) / (2 * variance) - np.log(2 * np.pi * variance) / 2
+    return np.sum(cell_log_normalizers(joint, cell_list)) + background
+
+
+# EM
+
+
+def e_step(images, sample_weight, mixture, setting):
+    """Sufficient statistics of images (n, H, W, C) with weights (n,): Statistics."""
+    sums, counts = np.zeros_like(mixture.means), np.zeros(len(mixture.means))
+    log_normalizer = total_energy = n_values = n_images = 0.0
+    for image, w in zip(images, sample_weight, strict=True):
+        raw = patch_vectors(image, setting)
+        joint = log_joint(image, mixture, setting)
+        rows, cols, n_components = joint.shape
+        cell_list = cells(setting.assignment, rows, cols)
+        gamma = responsibilities(joint, cell_list)
+        for r in range(rows):
+            for c in range(cols):
+                x = preprocess(raw[r, c], setting.contrast_floor, None, None)
+                for k in range(n_components):
+                    sums[k] += w * gamma[r, c, k] * x
+                    counts[k] += w * gamma[r, c, k]
+        log_normalizer += w * np.sum(cell_log_normalizers(joint, cell_list))
+        image_energy, image_n_values = energy(image, setting)
+        total_energy += w * image_energy
+        n_values += w * image_n_values
+        n_images += w
+    return Statistics(sums, counts, log_normalizer, total_energy, n_values, n_images)
+
+
+def m_step(stats, learn_weights, noise_variance, mean, whitener):
+    """Mixture that maximises the expected log joint of the statistics.
+
+    theta = S / N; pi = N / sum N, or uniform; sigma^2 = (Q - sum_k |B (S_k - N_k m)|^2 / N_k) / M
+    if `noise_variance` is "auto", else the float given. Without a whitener B = I and m = 0.
+    """
+    n_components = len(stats.counts)
+    means = stats.sums / stats.counts[:, np.newaxis]
+    if learn_weights:
+        weights = stats.counts / np.sum(stats.counts)
+    else:
+        weights = np.full(n_components, 1 / n_components)
+    if noise_variance == "auto":
+        explained = 0.0
+        for k in range(n_components):
+            if whitener is None:
+                y_sum = stats.sums[k]
+            else:
+                y_sum = whitener @ (stats.sums[k] - stats.counts[k] * mean)
+            explained += y_sum @ y_sum / stats.counts[k]
+        noise_variance = (stats.energy - explained) / stats.n_values
+    return Mixture(means, weights, noise_variance)
+
+
+def objective(stats, noise_variance):
+    """Sum of the images' log-likelihoods under the mixture that took the E-step: a float."""
+    background = -stats.energy / (2 * noise_variance)
+    background -= stats.n_values / 2 * np.log(2 * np.pi * noise_variance)
+    return stats.log_normalizer + background
+
+
+# Features
+
+
+def pool(joint, gamma, pooling, pool_grid):
+    """Pool maps (rows, cols, K) over a (grid rows, grid cols) grid of regions.
+
+    Returns (grid rows * grid cols * K,), by region row, region column, component (fastest).
+    """
+    rows, cols, n_components = joint.shape
+    features = []
+    for region in blocks(pool_grid, rows, cols):
+        for k in range(n_components):
+            scores = np.array([joint[r, c, k] for r, c in region])
+            if pooling == "logsumexp":
+                feature = logsumexp(scores)
+            elif pooling == "max":
+                feature = np.max(scores)
+            elif pooling == "mean":
+                feature = np.mean([gamma[r, c, k] for r, c in region])
+            elif pooling == "triangle":
+                feature = np.mean(
+                    [max(0, joint[r, c, k] - np.mean(joint[r, c])) for r, c in region]
+                )
+            else:
+                raise ValueError(f"Unknown pooling {pooling!r}.")
+            features.append(feature)
+    return np.array(features)
+
+
+# The paper's own layer (arXiv 2401.17400), straight down, sharing nothing with the above
+
+
+def paper_scores(image, kernels):
+    """theta_k . x_u - |theta_k|^2/2 of a grey image (H, W), kernels (K, h, w): (K, rows, cols)."""
+    n_kernels, h, w = kernels.shape
+    rows, cols = image.shape[0] - h + 1, image.shape[1] - w + 1
+    scores = np.empty((n_kernels, rows, cols))
+    for k in range(n_kernels):
+        for r in range(rows):
+            for c in range(cols):
+                patch = image[r : r + h, c : c + w]
+                scores[k, r, c] = np.sum(kernels[k] * patch) - np.sum(kernels[k] ** 2) / 2
+    return scores
+
+
+def paper_em_pass(images, kernels):
+    """One EM pass over grey images (n, H, W), padded already: kernels (K, h, w) -> (K, h, w)."""
+    n_kernels, h, w = kernels.shape
+    numerator, denominator = np.zeros(kernels.shape), np.zeros(n_kernels)
+    for image in images:
+        scores = paper_scores(image, kernels)
+        gamma = np.exp(scores - np.max(scores))
+        gamma /= np.sum(gamma)
+        for k, r, c in np.ndindex(*gamma.shape):
+            numerator[k] += gamma[k, r, c] * image[r : r + h, c : c + w]
+            denominator[k] += gamma[k, r, c]
+    return numerator / denominator[:, np.newaxis, np.newaxis]
+
+
+def paper_features(images, kernels):
+    """Log of sum_u exp(scores) / (K P) of grey images (n, H, W): (n, K)."""
+    features = np.empty((len(images), len(kernels)))
+    for i, image in enumerate(images):
+        for k, scores in enumerate(paper_scores(image, kernels)):
+            features[i, k] = np.log(np.sum(np.exp(scores - np.max(scores)))) + np.max(scores)
+            features[i, k] -= np.log(len(kernels)) + np.log(scores.size)
+    return features
