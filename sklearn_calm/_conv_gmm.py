@@ -13,7 +13,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
     _check_feature_names_in,
-    _check_sample_weight,
     check_is_fitted,
     validate_data,
 )
@@ -25,20 +24,24 @@ from sklearn_calm._em import (
     PatchModel,
     conv_layer,
     dead_components,
-    log_joint,
-    log_likelihoods,
-    responsibilities,
 )
 from sklearn_calm._execution import Workers
-from sklearn_calm._images import Images, resolve_image_shape
-from sklearn_calm._patches import PatchGeometry, view_patches
-from sklearn_calm._pooling import pool
+from sklearn_calm._features import batch_features, batch_log_likelihoods
+from sklearn_calm._images import Images
 from sklearn_calm._training import (
     Learning,
-    expectation_maximization,
+    fit_best,
     prepare,
     start,
     stepwise_update,
+)
+from sklearn_calm._validation import (
+    check_geometry,
+    check_init,
+    check_shape,
+    check_weights,
+    grid_or_name,
+    pair_or_clipped,
 )
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
@@ -62,7 +65,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         Number of kernels K. More kernels give better features, in proportion to time.
 
     patch_size : int or tuple (height, width), default=7
-        Size of a kernel. An int is square, and clipped to the image; a pair must fit the padded image.
+        Size of a kernel. An int is square, and clipped to the image; a pair must fit the padded
+        image.
 
     stride : int or tuple (vertical, horizontal), default=1
         Step between patches. 2 takes a quarter of the time, at some loss of accuracy.
@@ -71,14 +75,14 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         Zeros around the image. Pad where what lies at the border matters.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
-        Shape of one image, for flat rows. "auto" reads rows of square length as square grey images and
-        any other row as a signal, an image of height 1.
+        Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
+        and any other row as a signal, an image of height 1.
 
     assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
-        The cells of an image, each of which holds one patch of the mixture: "image" is one cell, the
-        paper's model; (rows, columns) a grid of cells; with "patch" every position is a cell, which is
-        an ordinary Gaussian mixture over all patches. Where there are more than some 400000 patches,
-        "patch" is fitted on a random sample of them.
+        The cells of an image, each of which holds one patch of the mixture: "image" is one cell,
+        the paper's model; (rows, columns) a grid of cells; with "patch" every position is a cell,
+        which is an ordinary Gaussian mixture over all patches. Where there are more than some
+        400000 patches, "patch" is fitted on a random sample of them.
 
     normalize : {None, "contrast"}, default="contrast"
         "contrast" subtracts the mean of each patch and divides by its deviation. None keeps the
@@ -303,7 +307,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images; flat rows are read by `image_shape`. Read batch by batch, never copied whole.
         y : Ignored
             For the scikit-learn interface.
@@ -333,7 +337,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             A batch of images; of any size after the first.
         y : Ignored
             For the scikit-learn interface.
@@ -361,7 +365,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images of the shape that was fitted.
 
         Returns
@@ -395,7 +399,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images of the shape that was fitted.
 
         Returns
@@ -419,7 +423,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, height, width), (n, height, width, n_channels) or (n, n_features)
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images of the shape that was fitted.
         y : Ignored
             For the scikit-learn interface.
@@ -433,7 +437,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         """
         scores = self.score_samples(X)
         if sample_weight is not None:
-            sample_weight = _check_weights(sample_weight, scores)
+            sample_weight = check_weights(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
 
     def get_feature_names_out(self, input_features=None):
@@ -474,28 +478,21 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         continued = self.warm_start and hasattr(self, "means_")
         model, sample, fitted_images = prepare(
             images,
-            _grid_or_name(self.assignment),
+            grid_or_name(self.assignment),
             normalize=self.normalize,
             whiten=self.whiten,
             reg_covar=self.reg_covar,
             rng=learning.rng,
             preprocessing=self._model.preprocessing if continued else None,
         )
-        scale = images.geometry.n_positions / model.geometry.n_positions
         learning = learning._replace(batch_size=self._batch_size(fitted_images))
-        best = None
-        for _ in range(1 if continued else self.n_init):
-            if continued:
-                parameters = self._parameters(images.geometry)
-            else:
-                init = self._check_init(images.geometry)
-                parameters = start(sample, model, self.n_components, init, learning)
-            monitor = ConvergenceMonitor(
-                self.tol, self.max_iter, model.cells.n_cells, scale, self.verbose
-            )
-            found = expectation_maximization(fitted_images, parameters, model, learning, monitor)
-            if best is None or found.monitor.lower_bounds[-1] > best.monitor.lower_bounds[-1]:
-                best = found
+        best = fit_best(
+            fitted_images,
+            self._starts(images.geometry, sample, model, learning, continued),
+            model,
+            learning,
+            self._monitor(images, model),
+        )
         self._keep(images, best.parameters, model.preprocessing)
         self.lower_bounds_ = best.monitor.lower_bounds
         self.lower_bound_ = self.lower_bounds_[-1]
@@ -506,19 +503,35 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self._statistics = None
         self._warn(best)
 
+    def _starts(self, geometry, sample, model, learning, continued):
+        """Parameters of each start, one after the other."""
+        if continued:
+            yield self._parameters(geometry)
+            return
+        init = check_init(self.init_params, self.n_components, geometry)
+        for _ in range(self.n_init):
+            yield start(sample, model, self.n_components, init, learning)
+
+    def _monitor(self, images, model):
+        scale = images.geometry.n_positions / model.geometry.n_positions
+        cells_per_image = model.cells.n_cells * scale
+        return partial(
+            ConvergenceMonitor, self.tol, self.max_iter, cells_per_image, scale, self.verbose
+        )
+
     def _partial_fit(self, images, first):
         learning = self._learning(images)
         if first:
             model, sample, _ = prepare(
                 images,
-                _grid_or_name(self.assignment),
+                grid_or_name(self.assignment),
                 normalize=self.normalize,
                 whiten=self.whiten,
                 reg_covar=self.reg_covar,
                 rng=learning.rng,
             )
             model = self._full_model(images.geometry, model.preprocessing)
-            init = self._check_init(images.geometry)
+            init = check_init(self.init_params, self.n_components, images.geometry)
             parameters = start(sample, model, self.n_components, init, learning)
         else:
             model, parameters = self._model, self._parameters(images.geometry)
@@ -592,7 +605,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         return MixtureParameters(means, weights / weights.sum(), self.noise_variance_)
 
     def _full_model(self, geometry, preprocessing):
-        cells = Cells.from_assignment(_grid_or_name(self.assignment), geometry.map_shape)
+        cells = Cells.from_assignment(grid_or_name(self.assignment), geometry.map_shape)
         return PatchModel(geometry, cells, preprocessing)
 
     def _batch_size(self, images):
@@ -603,7 +616,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         return int(np.clip(BATCH_BYTES // scores, 1, MAX_BATCH))
 
     def _region_grid(self):
-        return _pair_or_clipped(self.pool_grid, self._model.geometry.map_shape)
+        return pair_or_clipped(self.pool_grid, self._model.geometry.map_shape)
 
     def _map_batches(self, step, images):
         """Results of step(rows), in one array."""
@@ -627,119 +640,11 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             ensure_all_finite=False,
         )
         if reset:
-            geometry = self._check_geometry(resolve_image_shape(X.shape, self.image_shape))
+            geometry = check_geometry(X, self)
             self.n_features_in_ = int(np.prod(geometry.image_shape))
-            n_patches = len(X) * geometry.n_positions
-            if n_patches < self.n_components:
-                raise ValueError(
-                    f"n_samples={len(X)} image(s) of {geometry.n_positions} patch(es) each are too "
-                    f"few for n_components={self.n_components}. Give more images, lower "
-                    "n_components or make patch_size smaller."
-                )
         else:
             geometry = self._model.geometry
-            self._check_shape(X)
+            check_shape(X, self.image_shape_, type(self).__name__)
         if sample_weight is not None:
-            sample_weight = _check_weights(sample_weight, X)
+            sample_weight = check_weights(sample_weight, X)
         return Images(X, geometry, sample_weight)
-
-    def _check_shape(self, X):
-        """Whether X holds images of the shape that was fitted."""
-        n_features = int(np.prod(X.shape[1:]))
-        if n_features != self.n_features_in_:
-            raise ValueError(
-                f"X has {n_features} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input: images of shape {self.image_shape_}, "
-                f"got an array of shape {X.shape}."
-            )
-        resolve_image_shape(X.shape, self.image_shape_)
-
-    def _check_geometry(self, image_shape):
-        stride, padding = _pair("stride", self.stride, 1), _pair("padding", self.padding, 0)
-        padded = tuple(side + 2 * pad for side, pad in zip(image_shape, padding, strict=False))
-        if isinstance(self.patch_size, numbers.Integral):
-            patch_size = tuple(min(self.patch_size, side) for side in padded)
-        else:
-            patch_size = _pair("patch_size", self.patch_size, 1)
-        if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
-            raise ValueError(
-                f"patch_size={patch_size} is larger than the padded image, {padded}. Make it "
-                "smaller, or raise padding; an int is clipped to the image."
-            )
-        geometry = PatchGeometry(image_shape, patch_size, stride, padding)
-        if self.normalize == "contrast" and geometry.patch_length < 2:
-            raise ValueError(
-                f'normalize="contrast" needs patches of two values or more; images of '
-                f"n_features={int(np.prod(image_shape))} give patches of one. Set normalize=None."
-            )
-        for name, grid in (("assignment", self.assignment), ("pool_grid", self.pool_grid)):
-            if not isinstance(grid, str):
-                _check_grid(name, _pair_or_clipped(grid, geometry.map_shape), geometry.map_shape)
-        return geometry
-
-    def _check_init(self, geometry):
-        if isinstance(self.init_params, str):
-            return self.init_params
-        init = np.asarray(self.init_params, dtype=np.float64)
-        expected = (self.n_components, *geometry.kernel_shape)
-        if init.shape not in (expected, expected[:3] if expected[3] == 1 else expected):
-            raise ValueError(
-                f"init_params has shape {init.shape}, expected (n_components, height, width, "
-                f"n_channels) = {expected}."
-            )
-        if not np.isfinite(init).all():
-            raise ValueError("init_params contains NaN or infinity; expected finite kernels.")
-        return init.reshape(self.n_components, -1)
-
-
-def batch_features(rows, images, layer, model, pooling, pool_grid):
-    """Features of a batch of images: (n, n_features), or maps for pooling None."""
-    floor = model.preprocessing.contrast_floor
-    maps = log_joint(view_patches(images.read(rows), model.geometry, contrast_floor=floor), layer)
-    if pooling is None:
-        return maps.transpose(1, 0, 2, 3)
-    if pooling == "mean":
-        maps = responsibilities(maps, model.cells)
-    return pool(maps, pooling, pool_grid)
-
-
-def batch_log_likelihoods(rows, images, layer, model, noise_variance):
-    """Log-likelihood of each image of a batch."""
-    return log_likelihoods(images.read(rows), layer, model, noise_variance)
-
-
-def _check_weights(sample_weight, X):
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.sum() > 0:
-        raise ValueError("sample_weight sums to 0; expected at least one positive weight.")
-    return weights
-
-
-def _pair(name, value, least):
-    """An int twice, or a pair of ints of at least `least`."""
-    pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(v, numbers.Integral) or v < least for v in pair):
-        raise ValueError(
-            f"{name}={value!r}: expected an int or a pair (vertical, horizontal) of ints >= {least}."
-        )
-    return tuple(int(v) for v in pair)
-
-
-def _pair_or_clipped(grid, map_shape):
-    """A pair as it is; an int clipped to the map."""
-    if isinstance(grid, numbers.Integral):
-        return tuple(min(int(grid), side) for side in map_shape)
-    return tuple(grid)
-
-
-def _check_grid(name, grid, map_shape):
-    grid = _pair(name, grid, 1)
-    if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
-        raise ValueError(
-            f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a coarser "
-            "grid, a smaller patch_size or stride, or more padding."
-        )
-
-
-def _grid_or_name(assignment):
-    return assignment if isinstance(assignment, str) else tuple(assignment)

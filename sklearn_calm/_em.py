@@ -68,7 +68,7 @@ class PatchModel(NamedTuple):
     @property
     def counts_pixels(self):
         """Whether the likelihood is that of the image itself, each pixel counted once (eq. 9)."""
-        return self.cells.n_cells == 1 and self.preprocessing == Preprocessing()
+        return self.cells.n_cells == 1 and self.preprocessing.is_identity
 
     @property
     def n_values(self):

@@ -20,6 +20,10 @@ class Preprocessing(NamedTuple):
     mean: np.ndarray | None = None  # m, (D,)
     whitener: np.ndarray | None = None  # B, (D, D), symmetric
 
+    @property
+    def is_identity(self):
+        return self.contrast_floor is None and self.whitener is None
+
     def whiten(self, vectors):
         """Vectors (m, D) of x~ space in y space."""
         return vectors if self.whitener is None else (vectors - self.mean) @ self.whitener

@@ -147,6 +147,15 @@ def expectation_maximization(images, parameters, model, learning, monitor):
     return MixtureFit(parameters, statistics, monitor, n_reseeded)
 
 
+def fit_best(images, starts, model, learning, new_monitor):
+    """The run of EM with the best objective, of one from each of the starts."""
+    fits = (
+        expectation_maximization(images, parameters, model, learning, new_monitor())
+        for parameters in starts
+    )
+    return max(fits, key=lambda fit: fit.monitor.lower_bounds[-1])
+
+
 def stepwise_update(images, parameters, statistics, model, learning, rate):
     """One step of stepwise EM (eq. 21): blend the statistics of a batch into those of the past."""
     new = run_e_step(images, parameters, model, learning)

@@ -1,0 +1,21 @@
+"""What a fitted layer says of images: features, log-likelihoods."""
+
+from sklearn_calm._em import log_joint, log_likelihoods, responsibilities
+from sklearn_calm._patches import view_patches
+from sklearn_calm._pooling import pool
+
+
+def batch_features(rows, images, layer, model, pooling, pool_grid):
+    """Features of a batch of images: (n, n_features), or maps for pooling None."""
+    floor = model.preprocessing.contrast_floor
+    maps = log_joint(view_patches(images.read(rows), model.geometry, contrast_floor=floor), layer)
+    if pooling is None:
+        return maps.transpose(1, 0, 2, 3)
+    if pooling == "mean":
+        maps = responsibilities(maps, model.cells)
+    return pool(maps, pooling, pool_grid)
+
+
+def batch_log_likelihoods(rows, images, layer, model, noise_variance):
+    """Log-likelihood of each image of a batch."""
+    return log_likelihoods(images.read(rows), layer, model, noise_variance)

@@ -1,0 +1,120 @@
+"""Whether images and parameters fit together, and the sentence to say if not."""
+
+import math
+import numbers
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight
+
+from sklearn_calm._images import resolve_image_shape
+from sklearn_calm._patches import PatchGeometry
+
+
+def check_geometry(X, estimator):
+    """Geometry of the patches of X under the parameters of an estimator.
+
+    Raises
+    ------
+    ValueError
+        If there are no such patches, or fewer than components.
+    """
+    image_shape = resolve_image_shape(X.shape, estimator.image_shape)
+    geometry = _patch_geometry(image_shape, estimator)
+    if estimator.normalize == "contrast" and geometry.patch_length < 2:
+        raise ValueError(
+            f'normalize="contrast" needs patches of two values or more; images of '
+            f"n_features={math.prod(image_shape)} give patches of one. Set normalize=None."
+        )
+    for name in ("assignment", "pool_grid"):
+        grid = getattr(estimator, name)
+        if not isinstance(grid, str):
+            _check_grid(name, pair_or_clipped(grid, geometry.map_shape), geometry.map_shape)
+    if len(X) * geometry.n_positions < estimator.n_components:
+        raise ValueError(
+            f"n_samples={len(X)} image(s) of {geometry.n_positions} patch(es) each are too few for "
+            f"n_components={estimator.n_components}. Give more images, lower n_components or make "
+            "patch_size smaller."
+        )
+    return geometry
+
+
+def _patch_geometry(image_shape, estimator):
+    stride, padding = _pair("stride", estimator.stride, 1), _pair("padding", estimator.padding, 0)
+    padded = tuple(side + 2 * pad for side, pad in zip(image_shape, padding, strict=False))
+    if isinstance(estimator.patch_size, numbers.Integral):
+        patch_size = tuple(min(int(estimator.patch_size), side) for side in padded)
+    else:
+        patch_size = _pair("patch_size", estimator.patch_size, 1)
+    if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
+        raise ValueError(
+            f"patch_size={patch_size} is larger than the padded image, {padded}. Make it smaller, "
+            "or raise padding; an int is clipped to the image."
+        )
+    return PatchGeometry(image_shape, patch_size, stride, padding)
+
+
+def check_shape(X, image_shape, name):
+    """Whether X holds images of the shape that was fitted."""
+    n_features, expected = math.prod(X.shape[1:]), math.prod(image_shape)
+    if n_features != expected:
+        raise ValueError(
+            f"X has {n_features} features, but {name} is expecting {expected} features as input: "
+            f"images of shape {image_shape}. Got an array of shape {X.shape}."
+        )
+    resolve_image_shape(X.shape, image_shape)
+
+
+def check_init(init_params, n_components, geometry):
+    """A named start as it is; kernels as float64 of shape (K, D)."""
+    if isinstance(init_params, str):
+        return init_params
+    init = np.asarray(init_params, dtype=np.float64)
+    expected = (n_components, *geometry.kernel_shape)
+    grey = expected[:3] if expected[3] == 1 else expected
+    if init.shape not in (expected, grey):
+        raise ValueError(
+            f"init_params has shape {init.shape}, expected (n_components, height, width, "
+            f"n_channels) = {expected}."
+        )
+    if not np.isfinite(init).all():
+        raise ValueError("init_params contains NaN or infinity; expected finite kernels.")
+    return init.reshape(n_components, -1)
+
+
+def check_weights(sample_weight, X):
+    """Weights of images: float64, not negative, not all zero."""
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.sum() > 0:
+        raise ValueError("sample_weight sums to 0; expected at least one positive weight.")
+    return weights
+
+
+def _pair(name, value, least):
+    """An int twice, or a pair of ints of at least `least`."""
+    pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(v, numbers.Integral) or v < least for v in pair):
+        raise ValueError(
+            f"{name}={value!r}: expected an int or a pair (vertical, horizontal) of ints >= {least}."
+        )
+    return tuple(int(v) for v in pair)
+
+
+def pair_or_clipped(grid, map_shape):
+    """A pair as it is; an int clipped to the map."""
+    if isinstance(grid, numbers.Integral):
+        return tuple(min(int(grid), side) for side in map_shape)
+    return tuple(grid)
+
+
+def _check_grid(name, grid, map_shape):
+    grid = _pair(name, grid, 1)
+    if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
+        raise ValueError(
+            f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a coarser "
+            "grid, a smaller patch_size or stride, or more padding."
+        )
+
+
+def grid_or_name(assignment):
+    """A named assignment as it is, a grid as a tuple."""
+    return assignment if isinstance(assignment, str) else tuple(assignment)
