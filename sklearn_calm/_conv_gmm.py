@@ -28,6 +28,7 @@ from sklearn_calm._em import (
 from sklearn_calm._execution import Workers
 from sklearn_calm._features import batch_features, batch_log_likelihoods
 from sklearn_calm._images import Images
+from sklearn_calm._scratch import Scratch
 from sklearn_calm._training import (
     Learning,
     fit_best,
@@ -46,7 +47,7 @@ from sklearn_calm._validation import (
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 # Scores of one batch stay near the core's cache.
-BATCH_BYTES = 2**21
+BATCH_BYTES = 2**22
 MAX_BATCH = 8192
 
 
@@ -388,6 +389,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             model=self._model,
             pooling=self.pooling,
             pool_grid=None if self.pooling is None else self._region_grid(),
+            scratch=Scratch(),
         )
         return self._map_batches(step, images)
 
@@ -415,6 +417,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             layer=self._layer,
             model=self._model,
             noise_variance=self.noise_variance_,
+            scratch=Scratch(),
         )
         return self._map_batches(step, images)
 
@@ -597,6 +600,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             self._batch_size(images),
             Workers(self.n_jobs),
             check_random_state(self.random_state),
+            Scratch(),
         )
 
     def _parameters(self, geometry):

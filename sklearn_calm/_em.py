@@ -25,6 +25,8 @@ from sklearn_calm._preprocessing import Preprocessing
 DEAD_SHARE = 1e-3
 # The noise variance never falls below this share of the mean square of the data.
 VARIANCE_FLOOR = 1e-6
+# With fewer than this share of positions that matter, copying them out pays.
+SPARSE_BELOW = 0.75
 
 
 class Cells(NamedTuple):
@@ -139,19 +141,19 @@ def conv_layer(parameters, model):
     return ConvLayer(kernels, bias)
 
 
-def log_joint(patches, layer):
+def log_joint(patches, layer, scratch=None):
     """l(k, u), the log joint of components and positions against the background (eq. 2).
 
     Returns
     -------
     maps : ndarray of shape (rows, n, columns, K)
     """
-    maps = correlate(patches, layer.weight)
+    maps = correlate(patches, layer.weight, scratch)
     maps += layer.bias
     return maps
 
 
-def e_step(images, sample_weight, layer, model, *, with_energy=True):
+def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=None):
     """Sufficient statistics of a batch (eqs. 4 and 5).
 
     Parameters
@@ -162,20 +164,25 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True):
     model : PatchModel
     with_energy : bool
         False leaves Q at 0: it does not change from pass to pass.
+    scratch : Scratch or None
+        Memory to work in.
     """
-    patches = view_patches(
-        images, model.geometry, contrast_floor=model.preprocessing.contrast_floor
-    )
-    maps = log_joint(patches, layer.astype(images.dtype))
-    gamma, positions, log_normalizers = _posterior(maps, model.cells, sample_weight)
+    floor = model.preprocessing.contrast_floor
+    patches = view_patches(images, model.geometry, contrast_floor=floor, scratch=scratch)
+    maps = log_joint(patches, layer.astype(images.dtype), scratch)
+    gamma, scale, positions, log_normalizers = _posterior(maps, model.cells, sample_weight)
     if positions is None:
-        sums = correlate_adjoint(patches, gamma)
+        counts = sum(
+            s.ravel() @ row.reshape(s.size, -1) for s, row in zip(scale, gamma, strict=True)
+        )
+        sums = correlate_adjoint(patches, gamma, scale)
     else:
-        sums = gather_adjoint(patches, positions, gamma)
+        counts = scale.reshape(len(scale), -1)[positions] @ gamma
+        sums = gather_adjoint(patches, positions, gamma, scale)
     n_images = float(sample_weight.sum())
     return SufficientStatistics(
         sums=sums.astype(np.float64),
-        counts=gamma.reshape(-1, gamma.shape[-1]).sum(axis=0, dtype=np.float64),
+        counts=counts.astype(np.float64),
         log_normalizer=float(sample_weight @ log_normalizers),
         energy=float(sample_weight @ energies(images, model)) if with_energy else 0.0,
         n_values=model.n_values * n_images,
@@ -184,62 +191,69 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True):
 
 
 def responsibilities(maps, cells):
-    """gamma(k, u): softmax of the log joint over each cell (eq. 4). Overwrites maps (rows, n, columns, K)."""
-    return _posterior(maps, cells, np.ones(maps.shape[1]), sparse=False)[0]
+    """gamma(k, u): softmax of the log joint (rows, n, columns, K) over each cell (eq. 4).
+
+    The maps are overwritten.
+    """
+    gamma, scale, _, _ = _posterior(maps, cells, np.ones(maps.shape[1]), sparse=False)
+    gamma *= scale[..., None]
+    return gamma
+
+
+class _Posterior(NamedTuple):
+    """Responsibilities, weighted by image: scale[u] gamma[k, u] at all positions or at a few."""
+
+    gamma: np.ndarray  # (rows, n, columns, K), or (m, K) at a few
+    scale: np.ndarray  # (rows, n, columns)
+    positions: tuple | None  # output row, and row of the stripes, of each of the m positions
+    log_normalizers: np.ndarray  # (n,), float64
 
 
 def _posterior(maps, cells, sample_weight, *, sparse=True):
-    """Weighted responsibilities, where they are, and the log normaliser of each image.
+    """Posterior of a batch of maps, which are overwritten, one output row at a time: it fits the cache.
 
     Positions whose best component lies too far below the best of their cell carry nothing and are left
     out: they hold at most a millionth of the cell's mass, or a trillionth in float64 (eq. 16).
-
-    Returns
-    -------
-    gamma : ndarray of shape (rows, n, columns, K) or (m, K)
-    positions : None for all, or a tuple of ndarrays of shape (m,): output row, row of the stripes
-    log_normalizers : ndarray of shape (n,), float64
     """
-    n_components = maps.shape[-1]
-    best = _max_last(maps)
+    best = maps.max(axis=-1)
     peaks = cells.reduce(np.maximum, best)
     shift = cells.spread(peaks)
-    kept = best >= shift - _cutoff(maps.dtype, cells.sizes.max() * n_components)
-    positions = None
-    if sparse and kept.mean() < 0.75:
-        positions = np.nonzero(kept.reshape(len(maps), -1))
-        gamma = maps.reshape(len(maps), -1, n_components)[positions]
-        gamma -= shift[kept][:, None]
-        np.exp(gamma, out=gamma)
-        masses = np.zeros_like(best)
-        masses[kept] = _sum_last(gamma)
+    kept = best >= shift - _cutoff(maps.dtype, cells.sizes.max() * maps.shape[-1])
+    if sparse and kept.mean() < SPARSE_BELOW:
+        positions, gamma, masses = _few_exponentials(maps, shift, kept)
     else:
-        gamma, kept = maps, slice(None)
-        gamma -= shift[..., None]
-        np.exp(gamma, out=gamma)
-        masses = _sum_last(gamma)
+        positions, gamma, masses = _all_exponentials(maps, shift)
     totals = cells.reduce(np.add, masses)
     scale = cells.spread(sample_weight[:, None].astype(maps.dtype) / totals)
-    gamma *= scale[kept][..., None]
-    normalizers = np.log(totals, dtype=np.float64) + peaks
     uneven = np.log(cells.sizes.mean() / cells.sizes).sum()
-    return gamma, positions, normalizers.sum(axis=(0, 2)) + uneven
+    log_normalizers = (np.log(totals, dtype=np.float64) + peaks).sum(axis=(0, 2)) + uneven
+    return _Posterior(gamma, scale, positions, log_normalizers)
+
+
+def _all_exponentials(maps, shift):
+    """exp(maps - shift) in place, and its sums over components (rows, n, columns)."""
+    masses = np.empty_like(shift)
+    for row, row_shift, row_masses in zip(maps, shift, masses, strict=True):
+        row -= row_shift[..., None]
+        np.exp(row, out=row)
+        row_masses[...] = _sum_last(row)
+    return None, maps, masses
+
+
+def _few_exponentials(maps, shift, kept):
+    """The same at the positions kept: their indices, (m, K) exponentials, and the sums, else 0."""
+    positions = np.nonzero(kept.reshape(len(maps), -1))
+    gamma = maps.reshape(len(maps), -1, maps.shape[-1])[positions]
+    gamma -= shift[kept][:, None]
+    np.exp(gamma, out=gamma)
+    masses = np.zeros_like(shift)
+    masses[kept] = _sum_last(gamma)
+    return positions, gamma, masses
 
 
 def _cutoff(dtype, n_terms):
     """How far, in nats, below the best of n_terms all the others together weigh nothing."""
     return np.log(n_terms) + (28 if dtype == np.float64 else 14)
-
-
-def _max_last(values):
-    """Maximum over the last axis, folded in halves: NumPy reduces short rows one by one, slowly."""
-    while values.shape[-1] > 4:
-        half = values.shape[-1] // 2
-        folded = np.maximum(values[..., :half], values[..., half : 2 * half])
-        if values.shape[-1] % 2:
-            np.maximum(folded[..., 0], values[..., -1], out=folded[..., 0])
-        values = folded
-    return values.max(axis=-1)
 
 
 def _sum_last(values):
@@ -277,13 +291,15 @@ def objective(statistics, noise_variance):
     return (statistics.log_normalizer + noise) / statistics.n_images
 
 
-def log_likelihoods(images, layer, model, noise_variance):
+def log_likelihoods(images, layer, model, noise_variance, scratch=None):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
     floor = model.preprocessing.contrast_floor
-    patches = view_patches(images, model.geometry, contrast_floor=floor)
-    maps = log_joint(patches, layer.astype(images.dtype))
-    log_normalizers = _posterior(maps, model.cells, np.ones(len(images)))[2]
-    return log_normalizers + background(energies(images, model), model.n_values, noise_variance)
+    patches = view_patches(images, model.geometry, contrast_floor=floor, scratch=scratch)
+    maps = log_joint(patches, layer.astype(images.dtype), scratch)
+    posterior = _posterior(maps, model.cells, np.ones(len(images)))
+    return posterior.log_normalizers + background(
+        energies(images, model), model.n_values, noise_variance
+    )
 
 
 def m_step(statistics, old, preprocessing, *, learn_weights, noise_variance):

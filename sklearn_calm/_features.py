@@ -5,17 +5,19 @@ from sklearn_calm._patches import view_patches
 from sklearn_calm._pooling import pool
 
 
-def batch_features(rows, images, layer, model, pooling, pool_grid):
+def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None):
     """Features of a batch of images: (n, n_features), or maps for pooling None."""
     floor = model.preprocessing.contrast_floor
-    maps = log_joint(view_patches(images.read(rows), model.geometry, contrast_floor=floor), layer)
+    batch = images.read(rows)
+    patches = view_patches(batch, model.geometry, contrast_floor=floor, scratch=scratch)
+    maps = log_joint(patches, layer, scratch)
     if pooling is None:
-        return maps.transpose(1, 0, 2, 3)
+        return maps.transpose(1, 0, 2, 3).copy()
     if pooling == "mean":
         maps = responsibilities(maps, model.cells)
     return pool(maps, pooling, pool_grid)
 
 
-def batch_log_likelihoods(rows, images, layer, model, noise_variance):
+def batch_log_likelihoods(rows, images, layer, model, noise_variance, scratch=None):
     """Log-likelihood of each image of a batch."""
-    return log_likelihoods(images.read(rows), layer, model, noise_variance)
+    return log_likelihoods(images.read(rows), layer, model, noise_variance, scratch)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from sklearn_calm._scratch import Scratch
+
 
 class PatchGeometry(NamedTuple):
     """Where the patches of an image lie; every pair is (vertical, horizontal)."""
@@ -68,7 +70,7 @@ class Patches(NamedTuple):
         return as_strided(self.stripes, shape, (row_step, step, item), writeable=False)
 
 
-def view_patches(images, geometry, *, contrast_floor=None, square_norm=False):
+def view_patches(images, geometry, *, contrast_floor=None, square_norm=False, scratch=None):
     """Stripes of a batch, and the local moments that its normalisation needs.
 
     Parameters
@@ -79,10 +81,13 @@ def view_patches(images, geometry, *, contrast_floor=None, square_norm=False):
         Added to the variance of a patch before the root (eq. 10); None leaves patches raw.
     square_norm : bool
         Whether to compute |x~_u|^2.
+    scratch : Scratch or None
+        Where the stripes go; they are then good until its next use in this thread.
     """
+    scratch = Scratch() if scratch is None else scratch
     if contrast_floor is None:
         norms = box_sums(pixel_energy(images), geometry) if square_norm else None
-        return Patches(_stripes(images, geometry), geometry, None, norms)
+        return Patches(_stripes(images, geometry, scratch), geometry, None, norms)
     # A constant added to an image changes no normalised patch; taking the mean away first spares
     # float32 the difference of two large numbers.
     images = images - images.mean(axis=(1, 2, 3), keepdims=True)
@@ -91,27 +96,30 @@ def view_patches(images, geometry, *, contrast_floor=None, square_norm=False):
     variance = np.maximum(box_sums(pixel_energy(images), geometry) / length - mean * mean, 0)
     norms = length * variance / (variance + contrast_floor) if square_norm else None
     deviation = np.sqrt(variance + contrast_floor, dtype=images.dtype)
-    return Patches(_stripes(images, geometry), geometry, deviation, norms)
+    return Patches(_stripes(images, geometry, scratch), geometry, deviation, norms)
 
 
-def _stripes(images, geometry):
+def _stripes(images, geometry, scratch):
     n, height, _, channels = images.shape
     n_columns, width = geometry.map_shape[1], geometry.patch_size[1]
     images = np.ascontiguousarray(images)
     image_step, row_step, pixel_step, item = images.strides
-    stripes = np.empty((n, n_columns, height, width * channels), images.dtype)
+    shape = (n, n_columns, height, width * channels)
+    stripes = scratch.empty("stripes", shape, images.dtype)
     steps = (image_step, geometry.stride[1] * pixel_step, row_step, item)
     stripes[...] = as_strided(images, stripes.shape, steps, writeable=False)
     return stripes.reshape(n * n_columns, -1)
 
 
-def correlate(patches, kernels):
+def correlate(patches, kernels, scratch=None):
     """Inner product of every patch with every kernel: a convolution layer without its bias.
 
     Parameters
     ----------
     patches : Patches
     kernels : ndarray of shape (K, D)
+    scratch : Scratch or None
+        Where the maps go; they are then good until its next use in this thread.
 
     Returns
     -------
@@ -121,7 +129,9 @@ def correlate(patches, kernels):
     n_rows, n_columns = patches.geometry.map_shape
     if patches.deviation is not None:
         kernels = centred(kernels)
-    maps = np.empty((n_rows, len(patches.stripes), len(kernels)), patches.stripes.dtype)
+    scratch = Scratch() if scratch is None else scratch
+    shape = (n_rows, len(patches.stripes), len(kernels))
+    maps = scratch.empty("maps", shape, patches.stripes.dtype)
     np.matmul(patches.blocks, kernels.T, out=maps)
     maps = maps.reshape(n_rows, -1, n_columns, len(kernels))
     if patches.deviation is not None:
@@ -129,29 +139,34 @@ def correlate(patches, kernels):
     return maps
 
 
-def correlate_adjoint(patches, maps):
+def correlate_adjoint(patches, maps, scale=None):
     """Sum of all patches, weighted by maps: the maps used as a convolution filter over the images.
 
     Parameters
     ----------
     patches : Patches
     maps : ndarray of shape (rows, n, columns, K)
+    scale : ndarray of shape (rows, n, columns) or None
+        What the maps are multiplied by at each position.
 
     Returns
     -------
     sums : ndarray of shape (K, D)
-        sum_u maps[k, u] x~_u: the adjoint of `correlate`.
+        sum_u scale[u] maps[k, u] x~_u: the adjoint of `correlate`.
     """
     n_components = maps.shape[-1]
-    if patches.deviation is not None:
-        maps = maps / patches.deviation[..., None]
+    scale = _over_deviation(patches, scale)
     sums = np.zeros((n_components, patches.geometry.patch_length), maps.dtype)
-    for block, row in zip(patches.blocks, maps, strict=True):
-        sums += row.reshape(-1, n_components).T @ block
+    product = np.empty_like(sums)
+    scaled = None if scale is None else np.empty_like(maps[0])
+    for y, (block, row) in enumerate(zip(patches.blocks, maps, strict=True)):
+        if scale is not None:
+            row = np.multiply(row, scale[y][..., None], out=scaled)
+        sums += np.matmul(row.reshape(-1, n_components).T, block, out=product)
     return sums if patches.deviation is None else centred(sums)
 
 
-def gather_adjoint(patches, positions, weights):
+def gather_adjoint(patches, positions, maps, scale=None):
     """`correlate_adjoint` for maps that are zero but at a few positions.
 
     Parameters
@@ -159,16 +174,29 @@ def gather_adjoint(patches, positions, weights):
     patches : Patches
     positions : tuple of two ndarrays of shape (m,)
         Output row, and row of the stripes, of each position.
-    weights : ndarray of shape (m, K)
+    maps : ndarray of shape (m, K)
+    scale : ndarray of shape (rows, n, columns) or None
     """
     blocks, (ys, rows) = patches.blocks, positions
-    if patches.deviation is not None:
-        weights = weights / patches.deviation.reshape(len(blocks), -1)[ys, rows, None]
-    sums = np.zeros((weights.shape[1], patches.geometry.patch_length), weights.dtype)
-    for start in range(0, len(ys), 512):  # 512 patches at a time stay inside the cache
-        part = slice(start, start + 512)
-        sums += weights[part].T @ blocks[ys[part], rows[part]]
+    scale = _over_deviation(patches, scale)
+    if scale is not None:
+        scale = scale.reshape(len(blocks), -1)[ys, rows, None]
+    sums = np.zeros((maps.shape[1], patches.geometry.patch_length), maps.dtype)
+    # Copies below 128 KiB come from memory that malloc keeps, larger ones from fresh pages.
+    step = max(16, 100_000 // (sums.itemsize * sums.shape[1]))
+    for start in range(0, len(ys), step):
+        part = slice(start, start + step)
+        chosen = blocks[ys[part], rows[part]]
+        if scale is not None:
+            chosen *= scale[part]
+        sums += maps[part].T @ chosen
     return sums if patches.deviation is None else centred(sums)
+
+
+def _over_deviation(patches, scale):
+    if patches.deviation is None:
+        return scale
+    return 1 / patches.deviation if scale is None else scale / patches.deviation
 
 
 def centred(kernels):

@@ -4,6 +4,8 @@ A map is cut into a grid of regions as even as possible, and each component is s
 region (docs/mathematics.rst, eqs. 17 to 20).
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from sklearn_calm._patches import even_edges
@@ -33,8 +35,8 @@ def pool(maps, pooling, pool_grid):
     )
     regions = [
         reduce(maps[top:bottom, :, left:right])
-        for top, bottom in zip(row_edges[:-1], row_edges[1:], strict=True)
-        for left, right in zip(column_edges[:-1], column_edges[1:], strict=True)
+        for top, bottom in pairwise(row_edges)
+        for left, right in pairwise(column_edges)
     ]
     return np.concatenate(regions, axis=1)
 

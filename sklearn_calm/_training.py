@@ -25,7 +25,7 @@ from sklearn_calm._init import sample_patches, starting_means
 from sklearn_calm._patches import PatchGeometry
 from sklearn_calm._preprocessing import fit_preprocessing, normalize_contrast
 from sklearn_calm._reseeding import reseed
-
+from sklearn_calm._scratch import Scratch
 
 # Patches that seeds and preprocessing are taken from, where images and not patches are fitted.
 SEED_PATCHES = 50_000
@@ -39,6 +39,7 @@ class Learning(NamedTuple):
     batch_size: int
     workers: object
     rng: np.random.RandomState
+    scratch: Scratch
 
 
 class MixtureFit(NamedTuple):
@@ -114,15 +115,16 @@ def run_e_step(images, parameters, model, learning, *, energy=None):
         layer=conv_layer(parameters, model),
         model=model,
         with_energy=energy is None,
+        scratch=learning.scratch,
     )
     batches = images.batches(learning.batch_size)
     statistics = learning.workers.map_reduce(step, batches, merge)
     return statistics if energy is None else statistics._replace(energy=energy)
 
 
-def _batch_statistics(rows, images, layer, model, with_energy):
+def _batch_statistics(rows, images, layer, **options):
     weights = images.weights(rows)
-    return e_step(images.read(rows), weights, layer, model, with_energy=with_energy)
+    return e_step(images.read(rows), weights, layer, **options)
 
 
 def expectation_maximization(images, parameters, model, learning, monitor):
