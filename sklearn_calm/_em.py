@@ -5,6 +5,7 @@ the mixture at an unknown position, y_u ~ N(theta_k, sigma^2 I); all else is bac
 Equation numbers are those of docs/mathematics.rst. Nothing here knows of estimators or of threads.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ DEAD_SHARE = 1e-3
 VARIANCE_FLOOR = 1e-6
 # With fewer than this share of positions that matter, copying them out pays.
 SPARSE_BELOW = 0.75
+# Share of a cell's mass that is lost in the rounding of its log joint anyway.
+NEGLIGIBLE = {"float32": 1e-5, "float64": 1e-13}
 
 
 class Cells(NamedTuple):
@@ -53,6 +56,15 @@ class Cells(NamedTuple):
         """Reduce (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
         values = ufunc.reduceat(values, self.row_edges[:-1], axis=0)
         return ufunc.reduceat(values, self.column_edges[:-1], axis=2)
+
+    def peaks(self, maps):
+        """Maximum over the components and positions of each cell: (cell rows, n, cell columns)."""
+        if self.sizes.max() == 1:
+            return maps.max(axis=-1)
+        # Whole output rows first: NumPy is slow at the maxima of short rows.
+        tall = np.stack([maps[top:bottom].max(axis=0) for top, bottom in pairwise(self.row_edges)])
+        cells = [tall[:, :, left:right] for left, right in pairwise(self.column_edges)]
+        return np.stack([cell.reshape(*cell.shape[:2], -1).max(axis=2) for cell in cells], axis=2)
 
     def spread(self, values):
         """Give every position the value of its cell: the adjoint of a sum over cells."""
@@ -210,50 +222,38 @@ class _Posterior(NamedTuple):
 
 
 def _posterior(maps, cells, sample_weight, *, sparse=True):
-    """Posterior of a batch of maps, which are overwritten, one output row at a time: it fits the cache.
+    """Posterior of a batch of maps, which are overwritten.
 
-    Positions whose best component lies too far below the best of their cell carry nothing and are left
-    out: they hold at most a millionth of the cell's mass, or a trillionth in float64 (eq. 16).
+    Most positions carry next to nothing. Those that hold the least are left out of the sums, as long as
+    no cell loses more than NEGLIGIBLE of its mass (eq. 16).
     """
-    best = maps.max(axis=-1)
-    peaks = cells.reduce(np.maximum, best)
-    shift = cells.spread(peaks)
-    kept = best >= shift - _cutoff(maps.dtype, cells.sizes.max() * maps.shape[-1])
-    if sparse and kept.mean() < SPARSE_BELOW:
-        positions, gamma, masses = _few_exponentials(maps, shift, kept)
-    else:
-        positions, gamma, masses = _all_exponentials(maps, shift)
+    peaks = cells.peaks(maps)
+    masses = _exponentials(maps, cells.spread(peaks))
     totals = cells.reduce(np.add, masses)
     scale = cells.spread(sample_weight[:, None].astype(maps.dtype) / totals)
     uneven = np.log(cells.sizes.mean() / cells.sizes).sum()
     log_normalizers = (np.log(totals, dtype=np.float64) + peaks).sum(axis=(0, 2)) + uneven
-    return _Posterior(gamma, scale, positions, log_normalizers)
+    if sparse and cells.sizes.max() > 1:
+        least = NEGLIGIBLE[maps.dtype.name] / cells.sizes.max()
+        kept = masses > least * cells.spread(totals)
+        if kept.mean() < SPARSE_BELOW:
+            positions = np.nonzero(kept.reshape(len(maps), -1))
+            gamma = maps.reshape(len(maps), -1, maps.shape[-1])[positions]
+            return _Posterior(gamma, scale, positions, log_normalizers)
+    return _Posterior(maps, scale, None, log_normalizers)
 
 
-def _all_exponentials(maps, shift):
-    """exp(maps - shift) in place, and its sums over components (rows, n, columns)."""
+def _exponentials(maps, shift):
+    """exp(maps - shift) in place; its sums over components (rows, n, columns).
+
+    One output row at a time fits the cache.
+    """
     masses = np.empty_like(shift)
     for row, row_shift, row_masses in zip(maps, shift, masses, strict=True):
         row -= row_shift[..., None]
         np.exp(row, out=row)
         row_masses[...] = _sum_last(row)
-    return None, maps, masses
-
-
-def _few_exponentials(maps, shift, kept):
-    """The same at the positions kept: their indices, (m, K) exponentials, and the sums, else 0."""
-    positions = np.nonzero(kept.reshape(len(maps), -1))
-    gamma = maps.reshape(len(maps), -1, maps.shape[-1])[positions]
-    gamma -= shift[kept][:, None]
-    np.exp(gamma, out=gamma)
-    masses = np.zeros_like(shift)
-    masses[kept] = _sum_last(gamma)
-    return positions, gamma, masses
-
-
-def _cutoff(dtype, n_terms):
-    """How far, in nats, below the best of n_terms all the others together weigh nothing."""
-    return np.log(n_terms) + (28 if dtype == np.float64 else 14)
+    return masses
 
 
 def _sum_last(values):

@@ -182,14 +182,13 @@ def gather_adjoint(patches, positions, maps, scale=None):
     if scale is not None:
         scale = scale.reshape(len(blocks), -1)[ys, rows, None]
     sums = np.zeros((maps.shape[1], patches.geometry.patch_length), maps.dtype)
-    # Copies below 128 KiB come from memory that malloc keeps, larger ones from fresh pages.
-    step = max(16, 100_000 // (sums.itemsize * sums.shape[1]))
+    product = np.empty_like(sums)
+    # Copies of this many bytes stay inside the cache.
+    step = max(16, 200_000 // (sums.itemsize * sums.shape[1]))
     for start in range(0, len(ys), step):
         part = slice(start, start + step)
-        chosen = blocks[ys[part], rows[part]]
-        if scale is not None:
-            chosen *= scale[part]
-        sums += maps[part].T @ chosen
+        weights = maps[part] if scale is None else maps[part] * scale[part]
+        sums += np.matmul(weights.T, blocks[ys[part], rows[part]], out=product)
     return sums if patches.deviation is None else centred(sums)
 
 

@@ -53,7 +53,7 @@ class DenseTorchEM:
     learn_weights : bool
         Learn the weights. The paper keeps them uniform.
     batch_size : int
-        Images per convolution.
+        Images per convolution. On MNIST 16 to 128 take the same time, 256 a quarter more.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class DenseTorchEM:
         learn_variance=False,
         weights=None,
         learn_weights=False,
-        batch_size=64,
+        batch_size=48,
     ):
         kernels = torch.as_tensor(kernels)
         self.kernels = kernels.reshape(len(kernels), 1, *kernels.shape[-2:]).clone()
@@ -113,11 +113,14 @@ class DenseTorchEM:
         counts = torch.zeros(K, dtype=torch.float64)
         log_normalizer = 0.0
         for batch, scores in self._score_maps(images):
-            # softmax, not exp: in the learned-variance case torch's exp takes 5 times as long, on
-            # arguments that underflow. The normalizers are read off at each image's best (k, u).
+            # softmax, not exp: with a learned variance, torch's exp takes 5 times as long, on the
+            # arguments that underflow. In place: at the default batch size no memory then goes back
+            # to the system between batches, whose page faults would cost a fifth of a pass.
             flat = scores.flatten(1)
-            posterior = flat.softmax(1)
-            log_normalizers = flat.amax(1) - posterior.amax(1).log()
+            top = flat.amax(1)
+            posterior = torch.softmax(flat, 1, out=flat)
+            # The normalizer, read off where it is known best: at the most probable (k, u).
+            log_normalizers = top - posterior.amax(1).log()
             log_normalizer += float(log_normalizers.sum(dtype=torch.float64))
             posterior = posterior.view_as(scores)
             counts += posterior.sum((2, 3)).sum(0)

@@ -1,0 +1,105 @@
+"""One small problem, told twice: to the engine and to its literal twin.
+
+Images are (n, 7, 8, C) and float64 unless a test says otherwise. The preprocessing is the twin's own,
+so that no fast path is held to itself.
+"""
+
+from typing import NamedTuple
+
+import _reference
+import numpy as np
+
+from sklearn_calm._em import Cells, MixtureParameters, PatchModel
+from sklearn_calm._execution import Workers
+from sklearn_calm._images import Images
+from sklearn_calm._patches import PatchGeometry
+from sklearn_calm._preprocessing import Preprocessing
+from sklearn_calm._scratch import Scratch
+from sklearn_calm._training import Learning
+
+HEIGHT, WIDTH = 7, 8
+FLOOR = 0.05
+
+ASSIGNMENTS = ["image", (2, 3), "patch"]
+PREPROCESSINGS = ["raw", "contrast", "whitened", "both"]
+# (patch_size, stride, padding, n_channels)
+GEOMETRIES = [
+    ((3, 2), (1, 1), (0, 0), 1),
+    ((2, 3), (2, 1), (1, 2), 1),
+    ((3, 3), (1, 2), (2, 0), 3),
+    ((1, 4), (2, 2), (0, 3), 2),
+]
+
+
+class Problem(NamedTuple):
+    """Images (n, H, W, C), and the model of them in both tongues."""
+
+    images: Images
+    sample_weight: np.ndarray
+    model: PatchModel
+    setting: _reference.Setting
+
+    @property
+    def padded(self):
+        return self.images.read(slice(None))
+
+    def parameters(self, rng, n_components=3, noise_variance=0.7):
+        """A random mixture in x~ space."""
+        means = rng.normal(size=(n_components, self.model.geometry.patch_length))
+        if self.model.preprocessing.contrast_floor is not None:
+            means -= means.mean(axis=1, keepdims=True)
+        weights = rng.dirichlet(np.full(n_components, 5.0))
+        return MixtureParameters(means, weights, noise_variance)
+
+
+def make_problem(
+    rng,
+    assignment="image",
+    preprocessing="raw",
+    geometry=GEOMETRIES[0],
+    n_images=4,
+    X=None,
+    weighted=True,
+):
+    patch_size, stride, padding, n_channels = geometry
+    if X is None:
+        X = rng.normal(size=(n_images, HEIGHT, WIDTH, n_channels)) + 0.5
+    X.flags.writeable = False
+    sample_weight = rng.uniform(0.2, 3, size=len(X)) if weighted else np.ones(len(X))
+    geometry = PatchGeometry(X.shape[1:], patch_size, stride, padding)
+    floor = FLOOR if preprocessing in ("contrast", "both") else None
+    mean = whitener = None
+    if preprocessing in ("whitened", "both"):
+        plain = _reference.Setting(patch_size, stride, padding, contrast_floor=floor)
+        patches = np.concatenate(
+            [_reference.preprocessed_patches(x, plain).reshape(-1, geometry.patch_length) for x in X]
+        )
+        mean, whitener = _reference.whitening(patches, np.ones(len(patches)), 0.1)
+    model = PatchModel(
+        geometry,
+        Cells.from_assignment(assignment, geometry.map_shape),
+        Preprocessing(floor, mean, whitener),
+    )
+    setting = _reference.Setting(patch_size, stride, padding, assignment, floor, mean, whitener)
+    return Problem(Images(X, geometry, sample_weight), sample_weight, model, setting)
+
+
+def make_learning(
+    *, learn_weights=True, noise_variance="auto", batch_size=3, n_jobs=1, random_state=0
+):
+    return Learning(
+        learn_weights=learn_weights,
+        noise_variance=noise_variance,
+        batch_size=batch_size,
+        workers=Workers(n_jobs),
+        rng=np.random.RandomState(random_state),
+        scratch=Scratch(),
+    )
+
+
+def assert_statistics_close(actual, expected, rtol=1e-9):
+    """Statistics equal field by field, sums to within rtol of the largest."""
+    for name, a, b in zip(expected._fields, actual, expected, strict=True):
+        np.testing.assert_allclose(
+            a, b, rtol=rtol, atol=rtol * np.abs(b).max(), err_msg=f"statistics.{name}"
+        )

@@ -1,0 +1,81 @@
+import _reference
+import numpy as np
+import pytest
+from _twins import ASSIGNMENTS, GEOMETRIES, PREPROCESSINGS, make_problem
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sklearn_calm._em import conv_layer
+from sklearn_calm._features import batch_features
+from sklearn_calm._images import Images
+
+POOLINGS = ["logsumexp", "max", "mean", "triangle"]
+
+
+def literal_maps(problem, parameters):
+    """Log joint and responsibilities of each image."""
+    maps = []
+    for image in problem.images.X:
+        joint = _reference.log_joint(image, _reference.Mixture(*parameters), problem.setting)
+        cells = _reference.cells(problem.setting.assignment, *joint.shape[:2])
+        maps.append((joint, _reference.responsibilities(joint, cells)))
+    return maps
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pool_grid", [(1, 1), (4, 3)])
+def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool_grid):
+    rng = np.random.default_rng(0)
+    problem = make_problem(rng, assignment, preprocessing)
+    parameters = problem.parameters(rng)
+    layer = conv_layer(parameters, problem.model)
+    features = batch_features(
+        slice(None), problem.images, layer, problem.model, pooling, pool_grid
+    )
+    expected = [
+        _reference.pool(joint, gamma, pooling, pool_grid)
+        for joint, gamma in literal_maps(problem, parameters)
+    ]
+    assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_without_pooling_the_features_are_the_map(geometry, preprocessing, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, "image", preprocessing, geometry)
+    parameters = problem.parameters(rng)
+    layer = conv_layer(parameters, problem.model)
+    rows = slice(1, 3)
+    maps = batch_features(rows, problem.images, layer, problem.model, None, None)
+    expected = [joint for joint, _ in literal_maps(problem, parameters)]
+    assert maps.flags.c_contiguous
+    assert_allclose(maps, expected[rows], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+def test_features_follow_the_precision_of_the_images(pooling):
+    rng = np.random.default_rng(3)
+    problem = make_problem(rng, "image", "both")
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    arguments = (problem.model, pooling, (2, 2))
+    double = batch_features(slice(None), problem.images, layer, *arguments)
+    images = Images(problem.images.X.astype(np.float32), problem.model.geometry)
+    single = batch_features(slice(None), images, layer.astype(np.float32), *arguments)
+    assert double.dtype == np.float64
+    assert single.dtype == np.float32
+    assert_allclose(single, double, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+def test_images_are_independent_of_their_batch(pooling):
+    rng = np.random.default_rng(4)
+    problem = make_problem(rng, (2, 3), "both")
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    arguments = (problem.images, layer, problem.model, pooling, (2, 2))
+    whole = batch_features(slice(None), *arguments)
+    alone = [batch_features(slice(i, i + 1), *arguments)[0] for i in range(4)]
+    assert_allclose(alone, whole, rtol=1e-10, atol=1e-12)
+    assert_array_equal(batch_features(slice(None), *arguments), whole)
