@@ -4,6 +4,7 @@ import contextlib
 import numbers
 import warnings
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
@@ -95,8 +96,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         covariance. Without it most kernels are spent on smooth patches.
 
     reg_covar : float, default=0.1
-        Ridge added to the covariance that whitening inverts, relative to the mean variance. Raise it
-        for noisy images.
+        Ridge added to the covariance that whitening inverts, relative to the mean variance. Raise
+        it for noisy images.
 
     noise_variance : "auto" or float, default="auto"
         Variance of the noise. "auto" learns it; a float keeps it, as the paper does with 1.0.
@@ -106,29 +107,30 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     pooling : {"logsumexp", "max", "mean", "triangle"} or None, default="triangle"
         How the log joint of a component is pooled over each region: "logsumexp", the paper's log
-        posterior; "max"; "mean" of its responsibilities; "triangle", the mean of what lies above the
-        mean of all components. None returns the maps themselves, of shape
-        (n, rows, columns, n_components), as images for a next layer.
+        posterior; "max"; "mean" of its responsibilities; "triangle", the mean of what lies above
+        the mean of all components. None returns the maps themselves, of shape (n, rows, columns,
+        n_components), as images for a next layer.
 
     pool_grid : int or tuple (rows, columns), default=4
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
-        Where EM starts: patches chosen by k-means++ or at random; standard normal kernels, as in the
-        paper; or kernels of the shape of `means_`.
+        Where EM starts: patches chosen by k-means++ or at random; standard normal kernels, as in
+        the paper; or kernels of the shape of `means_`.
 
     n_init : int, default=1
         Number of starts; the best objective is kept.
 
-    max_iter : int, default=50
+    max_iter : int, default=100
         Most passes over the images.
 
-    tol : float, default=1e-3
+    tol : float, default=1e-2
         EM stops when a pass gains less than this in log-likelihood per cell. 0 makes exactly
         `max_iter` passes.
 
     batch_size : int or "auto", default="auto"
-        Images worked on at a time. Smaller batches take less memory; results differ in rounding only.
+        Images worked on at a time. Smaller batches take less memory; results differ in rounding
+        only.
 
     learning_decay : float, default=0.7
         Exponent of the weight of a batch in `partial_fit`; between 0.5, exclusive, and 1.
@@ -164,8 +166,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         Variance of the noise, in the space of whitened patches.
 
     conv_weight_ : ndarray of shape (n_components, height, width, n_channels)
-        Weights of the convolution layer as applied: normalisation divides its output by the deviation
-        of each patch, then `conv_bias_` is added.
+        Weights of the convolution layer as applied: normalisation divides its output by the
+        deviation of each patch, then `conv_bias_` is added.
 
     conv_bias_ : ndarray of shape (n_components,)
         Bias of the convolution layer as applied.
@@ -219,7 +221,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     (16, 5, 5, 1)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar = {
         "n_components": [POSITIVE_INT],
         "patch_size": [POSITIVE_INT, tuple, list],
         "stride": [POSITIVE_INT, tuple, list],
@@ -265,8 +267,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         pool_grid=4,
         init_params="k-means++",
         n_init=1,
-        max_iter=50,
-        tol=1e-3,
+        max_iter=100,
+        tol=1e-2,
         batch_size="auto",
         learning_decay=0.7,
         learning_offset=10.0,
@@ -396,8 +398,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     def score_samples(self, X):
         """Log-likelihood of each image.
 
-        With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is exact, a density of
-        the (padded) image; otherwise a composite likelihood, which counts overlapping patches each.
+        With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is exact, a density
+        of the (padded) image; otherwise a composite likelihood, which counts overlapping patches
+        each.
 
         Parameters
         ----------
@@ -571,14 +574,15 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         if n_dead:
             warnings.warn(
                 f"{n_dead} of {self.n_components} components explain next to nothing "
-                f"(n_reseeded_={self.n_reseeded_}). Lower n_components, or give more varied images.",
+                f"(n_reseeded_={self.n_reseeded_}). Lower n_components, or give "
+                "more varied images.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         if not self.converged_ and self.tol > 0:
             warnings.warn(
-                f"EM did not converge in max_iter={self.max_iter} passes. Increase max_iter or tol; "
-                "tol=0 makes exactly max_iter passes and does not warn.",
+                f"EM did not converge in max_iter={self.max_iter} passes. Increase max_iter or "
+                "tol; tol=0 makes exactly max_iter passes and does not warn.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -1,8 +1,9 @@
 """The mixture model of patches, and its expectation-maximisation.
 
-One patch per cell: the positions of an image are divided into cells, and each cell holds one patch of
-the mixture at an unknown position, y_u ~ N(theta_k, sigma^2 I); all else is background, N(0, sigma^2 I).
-Equation numbers are those of docs/mathematics.rst. Nothing here knows of estimators or of threads.
+One patch per cell: the positions of an image are divided into cells, and each cell holds one patch
+of the mixture at an unknown position, y_u ~ N(theta_k, sigma^2 I); all else is background, N(0,
+sigma^2 I). Equation numbers are those of docs/mathematics.rst. Nothing here knows of estimators or
+of threads.
 """
 
 from itertools import pairwise
@@ -137,7 +138,7 @@ def blend(old, new, rate):
 
 
 def conv_layer(parameters, model):
-    """The convolution layer whose output is the log joint of every component and position (eq. 13)."""
+    """The convolution layer whose output is the log joint, of all k and u (eq. 13)."""
     means, weights, noise_variance = parameters
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     centres = model.preprocessing.whiten(means)
@@ -203,9 +204,9 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
 
 
 def responsibilities(maps, cells):
-    """gamma(k, u): softmax of the log joint (rows, n, columns, K) over each cell (eq. 4).
+    """gamma(k, u): softmax of the log joint over each cell (eq. 4).
 
-    The maps are overwritten.
+    The maps, (rows, n, columns, K), are overwritten.
     """
     gamma, scale, _, _ = _posterior(maps, cells, np.ones(maps.shape[1]), sparse=False)
     gamma *= scale[..., None]
@@ -224,8 +225,8 @@ class _Posterior(NamedTuple):
 def _posterior(maps, cells, sample_weight, *, sparse=True):
     """Posterior of a batch of maps, which are overwritten.
 
-    Most positions carry next to nothing. Those that hold the least are left out of the sums, as long as
-    no cell loses more than NEGLIGIBLE of its mass (eq. 16).
+    Most positions carry next to nothing. Those that hold the least are left out of the sums, as
+    long as no cell loses more than NEGLIGIBLE of its mass (eq. 16).
     """
     peaks = cells.peaks(maps)
     masses = _exponentials(maps, cells.spread(peaks))
@@ -262,7 +263,7 @@ def _sum_last(values):
 
 
 def energies(images, model):
-    """Q of each image: the sum of squares that its likelihood counts (eq. 14); float64, shape (n,)."""
+    """Q of each image, the squares that its likelihood counts (eq. 14): float64, shape (n,)."""
     if model.counts_pixels:
         return pixel_energy(images).sum(axis=(1, 2), dtype=np.float64)
     return patch_energies(images, model).sum(axis=(0, 2), dtype=np.float64)

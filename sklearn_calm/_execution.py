@@ -1,8 +1,8 @@
 """Map-reduce over batches: serial, or joblib workers. Knows nothing of what it maps.
 
-Results are merged in the order of the batches, so that a sum is the same to the last bit for any number
-of workers. BLAS works with one thread in each worker, within a context around the work: many small
-products side by side beat one product shared by all cores.
+Results are merged in the order of the batches, so that a sum is the same to the last bit for any
+number of workers. BLAS works with one thread in each worker, within a context around the work: many
+small products side by side beat one product shared by all cores.
 """
 
 import contextlib
@@ -56,8 +56,9 @@ def count_workers(n_jobs):
 def single_threaded_blas():
     """Hold BLAS to one thread until the last of the contexts that overlap is left.
 
-    A limit is a setting of the whole process. Were each context to restore what it found, two fits in
-    two Python threads that end in the order they began would leave the limit of the first behind.
+    A limit is a setting of the whole process. Were each context to restore what it found, two fits
+    in two Python threads that end in the order they began would leave the limit of the first
+    behind.
     """
     with _blas_lock:
         if not _blas_users:

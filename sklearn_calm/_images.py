@@ -1,7 +1,8 @@
 """Images as users hold them, read batch by batch.
 
 Whatever comes in (flat rows, grey or colour images, integers, memory maps) is read as padded float
-batches of shape (n, height, width, channels). The array itself is never copied whole, nor written to.
+batches of shape (n, height, width, channels). The array itself is never copied whole, nor written
+to.
 """
 
 import math

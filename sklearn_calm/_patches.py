@@ -1,9 +1,9 @@
 """Patches of images, seen through a convolution: geometry, stripes, correlation and its adjoint.
 
-No matrix of patches is ever made. A batch of images is copied once into *stripes*: row (i, x) of the
-stripes holds columns x .. x + width of every row of image i, so the patches of output row y are a plain
-slice of its columns, which BLAS multiplies in place (docs/mathematics.rst, eq. 15). The price is a copy
-that is `width` times the batch, instead of `height * width` times.
+No matrix of patches is ever made. A batch of images is copied once into *stripes*: row (i, x) of
+the stripes holds columns x .. x + width of every row of image i, so the patches of output row y are
+a plain slice of its columns, which BLAS multiplies in place (docs/mathematics.rst, eq. 15). The
+price is a copy that is `width` times the batch, instead of `height * width` times.
 """
 
 from typing import NamedTuple

@@ -17,7 +17,8 @@ def pool(maps, pooling, pool_grid):
     Parameters
     ----------
     maps : ndarray of shape (rows, n, columns, K)
-        Log joint of each component at each position or, for "mean", its responsibility. Overwritten.
+        Log joint of each component at each position or, for "mean", its responsibility.
+        Overwritten.
     pooling : {"logsumexp", "max", "mean", "triangle"}
     pool_grid : tuple of two int
 

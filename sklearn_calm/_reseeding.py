@@ -1,7 +1,7 @@
 """New patches for dead components.
 
-A component that explains nothing starts again from the patch that the mixture explains worst, if that
-does not lower the objective (docs/mathematics.rst, eq. 22).
+A component that explains nothing starts again from the patch that the mixture explains worst, if
+that does not lower the objective (docs/mathematics.rst, eq. 22).
 """
 
 import numpy as np

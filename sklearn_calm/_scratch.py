@@ -1,7 +1,7 @@
 """Memory that is used again for every batch.
 
-A fresh array of some megabytes costs a page fault for each of its pages, about a third of the time of an
-E-step. Each thread has its own; all of it goes with the object.
+A fresh array of some megabytes costs a page fault for each of its pages, about a third of the time
+of an E-step. Each thread has its own; all of it goes with the object.
 """
 
 import math

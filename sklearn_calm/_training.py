@@ -81,8 +81,9 @@ def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocess
 def start(sample, model, n_components, init, learning):
     """Parameters to start EM from.
 
-    Where every position is its own cell the noise starts as the mean square distance of a patch to the
-    nearest starting mean; else as the mean square of a patch, since most patches are background.
+    Where every position is its own cell the noise starts as the mean square distance of a patch to
+    the nearest starting mean; else as the mean square of a patch, since most patches are
+    background.
     """
     preprocessing, rng = model.preprocessing, learning.rng
     means = starting_means(init, sample, preprocessing, n_components, rng)

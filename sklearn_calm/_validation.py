@@ -94,7 +94,8 @@ def _pair(name, value, least):
     pair = (value, value) if isinstance(value, numbers.Integral) else tuple(value)
     if len(pair) != 2 or any(not isinstance(v, numbers.Integral) or v < least for v in pair):
         raise ValueError(
-            f"{name}={value!r}: expected an int or a pair (vertical, horizontal) of ints >= {least}."
+            f"{name}={value!r}: expected an int or a pair (vertical, horizontal) of ints "
+            f">= {least}."
         )
     return tuple(int(v) for v in pair)
 
@@ -110,8 +111,8 @@ def _check_grid(name, grid, map_shape):
     grid = _pair(name, grid, 1)
     if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
         raise ValueError(
-            f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a coarser "
-            "grid, a smaller patch_size or stride, or more padding."
+            f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a "
+            "coarser grid, a smaller patch_size or stride, or more padding."
         )
 
 

@@ -4,9 +4,9 @@
     python docs/examples/demo.py --dataset fashion --data FOLDER   FOLDER/fashion.npz
     python docs/examples/demo.py --dataset mnist --openml          fetched, where there is a network
 
-A .npz file holds X_train, y_train, X_test and y_test: images (n, height, width[, channels]) and labels.
-Prints the test accuracy of logistic regression on raw pixels and on features, and writes two pictures:
-the kernels, and the objective over the passes.
+A .npz file holds X_train, y_train, X_test and y_test: images (n, height, width[, channels]) and
+labels. Prints the test accuracy of logistic regression on raw pixels and on features, and writes
+two pictures: the kernels, and the objective over the passes.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main():
     """Run the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--dataset", choices=["digits", *OPENML_NAMES], default="digits")
-    parser.add_argument("--data", default=".data", metavar="FOLDER", help="where the .npz files are")
+    parser.add_argument("--data", default=".data", metavar="FOLDER", help="holds the .npz files")
     parser.add_argument("--openml", action="store_true", help="fetch the data from OpenML")
     parser.add_argument("--n-train", type=int, default=10000, help="images to train on, at most")
     parser.add_argument("--n-components", type=int, default=64)

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/paper_mnist.py --data FOLDER [--out docs/images]
 
-FOLDER holds mnist.npz (X_train, y_train, X_test, y_test). Prints the objective of each pass without its
-constants, as the author's code does: the mean over images of log sum exp (theta . x - |theta|^2 / 2),
-and the test accuracy of logistic regression on the features, as is and scaled. Writes the pictures of
-the kernels and of the objective. The author's code reaches 30.29, and 0.9405 scaled.
+FOLDER holds mnist.npz (X_train, y_train, X_test, y_test). Prints the objective of each pass without
+its constants, as the author's code does: the mean over images of log sum exp (theta . x - |theta|^2
+/ 2), and the test accuracy of logistic regression on the features, as is and scaled. Writes the
+pictures of the kernels and of the objective. The author's code reaches 30.29, and 0.9405 scaled.
 """
 
 import argparse
