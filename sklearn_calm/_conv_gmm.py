@@ -48,7 +48,7 @@ from sklearn_calm._validation import (
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 # Scores of one batch stay near the core's cache.
-BATCH_BYTES = 2**22
+BATCH_BYTES = 2**21
 MAX_BATCH = 8192
 
 

@@ -183,7 +183,9 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
     floor = model.preprocessing.contrast_floor
     patches = view_patches(images, model.geometry, contrast_floor=floor, scratch=scratch)
     maps = log_joint(patches, layer.astype(images.dtype), scratch)
-    gamma, scale, positions, log_normalizers = _posterior(maps, model.cells, sample_weight)
+    gamma, scale, positions, log_normalizers = _posterior(
+        maps, model.cells, sample_weight, scratch=scratch
+    )
     if positions is None:
         counts = sum(
             s.ravel() @ row.reshape(s.size, -1) for s, row in zip(scale, gamma, strict=True)
@@ -222,7 +224,7 @@ class _Posterior(NamedTuple):
     log_normalizers: np.ndarray  # (n,), float64
 
 
-def _posterior(maps, cells, sample_weight, *, sparse=True):
+def _posterior(maps, cells, sample_weight, *, sparse=True, scratch=None):
     """Posterior of a batch of maps, which are overwritten.
 
     Most positions carry next to nothing. Those that hold the least are left out of the sums, as
@@ -238,10 +240,18 @@ def _posterior(maps, cells, sample_weight, *, sparse=True):
         least = NEGLIGIBLE[maps.dtype.name] / cells.sizes.max()
         kept = masses > least * cells.spread(totals)
         if kept.mean() < SPARSE_BELOW:
+            gamma = _take(maps.reshape(-1, maps.shape[-1]), np.flatnonzero(kept), scratch)
             positions = np.nonzero(kept.reshape(len(maps), -1))
-            gamma = maps.reshape(len(maps), -1, maps.shape[-1])[positions]
             return _Posterior(gamma, scale, positions, log_normalizers)
     return _Posterior(maps, scale, None, log_normalizers)
+
+
+def _take(rows, chosen, scratch):
+    """The chosen rows of a matrix."""
+    if scratch is None:
+        return rows[chosen]
+    taken = scratch.empty("taken", (len(chosen), rows.shape[1]), rows.dtype)
+    return np.take(rows, chosen, axis=0, out=taken, mode="clip")  # "raise" would copy once more
 
 
 def _exponentials(maps, shift):

@@ -73,7 +73,7 @@ def test_limits_are_restored_after_an_exception(n_jobs, n_batches):
     def fail(batch):
         raise ValueError(f"batch {batch}")
 
-    with pytest.raises(ValueError, match="batch 0"):
+    with pytest.raises(ValueError, match="batch"):
         list(Workers(n_jobs).map(fail, list(range(n_batches))))
     assert set(blas_threads()) == {2}
 

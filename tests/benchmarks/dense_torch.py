@@ -124,10 +124,7 @@ class DenseTorchEM:
             log_normalizer += float(log_normalizers.sum(dtype=torch.float64))
             posterior = posterior.view_as(scores)
             counts += posterior.sum((2, 3)).sum(0)
-            # (1, n, h, w) * (K, n, rows, cols) -> (1, K, ph, pw): images are the input channels.
-            sums += F.conv2d(
-                batch.transpose(0, 1), posterior.transpose(0, 1), padding=self.padding
-            ).transpose(0, 1)
+            sums += self._filter(batch, posterior)
 
         n_values = len(images) * math.prod(size + 2 * self.padding for size in images.shape[2:])
         objective = log_normalizer / len(images)
@@ -137,6 +134,12 @@ class DenseTorchEM:
         self.log_likelihoods.append(objective + background / len(images))
         self._m_step(sums, counts, energy, n_values)
         return objective
+
+    def _filter(self, batch, posterior):
+        """The posterior maps as filters over the images, summed over the batch: (K, 1, ph, pw)."""
+        # (1, n, h, w) * (K, n, rows, cols) -> (1, K, ph, pw): images are the input channels.
+        sums = F.conv2d(batch.transpose(0, 1), posterior.transpose(0, 1), padding=self.padding)
+        return sums.transpose(0, 1)
 
     @torch.inference_mode()
     def score(self, images):
@@ -180,6 +183,16 @@ class DenseTorchEM:
         if self.learn_variance:
             explained = float((counts[used] * means.square().sum((1, 2, 3))).sum())
             self.noise_variance = (energy - explained) / n_values
+
+
+class GroupedTorchEM(DenseTorchEM):
+    """The same with the M-step as it is mostly written: a convolution with one group per image."""
+
+    def _filter(self, batch, posterior):
+        n, K = posterior.shape[:2]
+        filters = posterior.reshape(n * K, 1, *posterior.shape[2:])
+        sums = F.conv2d(batch.transpose(0, 1), filters, padding=self.padding, groups=n)
+        return sums.reshape(n, K, *sums.shape[2:]).sum(0)[:, None]
 
 
 def _energy(images, batch_size):
