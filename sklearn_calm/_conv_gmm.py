@@ -24,7 +24,6 @@ from sklearn_calm._em import (
     MixtureParameters,
     PatchModel,
     conv_layer,
-    dead_components,
 )
 from sklearn_calm._execution import Workers
 from sklearn_calm._features import batch_features, batch_log_likelihoods
@@ -570,10 +569,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.image_shape_ = geometry.image_shape
 
     def _warn(self, found):
-        n_dead = int(dead_components(found.statistics).sum())
-        if n_dead:
+        if found.n_dead:
             warnings.warn(
-                f"{n_dead} of {self.n_components} components explain next to nothing "
+                f"{found.n_dead} of {self.n_components} components explain next to nothing "
                 f"(n_reseeded_={self.n_reseeded_}). Lower n_components, or give "
                 "more varied images.",
                 ConvergenceWarning,

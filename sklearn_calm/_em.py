@@ -27,6 +27,8 @@ from sklearn_calm._preprocessing import Preprocessing
 DEAD_SHARE = 1e-3
 # The noise variance never falls below this share of the mean square of the data.
 VARIANCE_FLOOR = 1e-6
+# The weight of a component never falls below this.
+WEIGHT_FLOOR = 1e-10
 # With fewer than this share of positions that matter, copying them out pays.
 SPARSE_BELOW = 0.75
 # Share of a cell's mass that is lost in the rounding of its log joint anyway.
@@ -328,11 +330,17 @@ def m_step(statistics, old, preprocessing, *, learn_weights, noise_variance):
     sums, counts = statistics.sums, statistics.counts
     found = counts > np.finfo(np.float64).tiny
     means = np.where(found[:, None], sums / np.where(found, counts, 1)[:, None], old.means)
-    weights = counts / counts.sum() if learn_weights else old.weights
+    weights = floored_weights(counts) if learn_weights else old.weights
     if noise_variance == "auto":
         explained = counts @ np.square(preprocessing.whiten(means)).sum(axis=1)
         noise_variance = floored_variance(statistics, explained)
     return MixtureParameters(means, weights, float(noise_variance))
+
+
+def floored_weights(counts):
+    """N_k / sum N, kept above zero, whose logarithm would spoil every feature (eq. 7)."""
+    weights = np.maximum(counts / counts.sum(), WEIGHT_FLOOR)
+    return weights / weights.sum() if (weights == WEIGHT_FLOOR).any() else weights
 
 
 def floored_variance(statistics, explained=0.0):
@@ -343,6 +351,11 @@ def floored_variance(statistics, explained=0.0):
     return max(statistics.energy - explained, least) / statistics.n_values
 
 
-def dead_components(statistics):
-    """Mask (K,) of components that explain next to nothing."""
-    return statistics.counts < DEAD_SHARE * statistics.counts.mean()
+def dead_components(statistics, unit):
+    """Mask (K,) of components that explain next to nothing.
+
+    `unit` is what the lightest image weighs in the statistics: a component that explains half a cell
+    of it is not dead, so that replacing one takes at most half of any cell's mass (eq. 22).
+    """
+    least = min(DEAD_SHARE * statistics.counts.mean(), unit / 2)
+    return statistics.counts < least

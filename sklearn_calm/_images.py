@@ -94,6 +94,12 @@ class Images:
     def total_weight(self):
         return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
 
+    def unit(self, n_images):
+        """Weight of the lightest image that has any, where all together weigh n_images."""
+        if self.sample_weight is None:
+            return n_images / len(self)
+        return self.sample_weight[self.sample_weight > 0].min() * n_images / self.total_weight
+
     def _check_finite(self, batch, rows):
         if np.isfinite(batch.sum(dtype=np.float64)):
             return

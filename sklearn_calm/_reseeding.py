@@ -32,7 +32,7 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     n_reseeded : int
         Fewer than there are dead ones where nothing is badly explained.
     """
-    dead = np.flatnonzero(dead_components(statistics))
+    dead = np.flatnonzero(dead_components(statistics, images.unit(statistics.n_images)))
     if not len(dead):
         return parameters, 0
     rows = np.arange(len(images))

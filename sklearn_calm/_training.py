@@ -12,9 +12,9 @@ from sklearn_calm._em import (
     Cells,
     MixtureParameters,
     PatchModel,
-    SufficientStatistics,
     blend,
     conv_layer,
+    dead_components,
     e_step,
     m_step,
     merge,
@@ -46,9 +46,9 @@ class MixtureFit(NamedTuple):
     """What a run of EM found."""
 
     parameters: MixtureParameters
-    statistics: SufficientStatistics
     monitor: ConvergenceMonitor
     n_reseeded: int
+    n_dead: int
 
 
 def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocessing=None):
@@ -147,7 +147,8 @@ def expectation_maximization(images, parameters, model, learning, monitor):
         n_reseeded += revived
         if monitor.converged and not revived:
             break
-    return MixtureFit(parameters, statistics, monitor, n_reseeded)
+    n_dead = int(dead_components(statistics, images.unit(statistics.n_images)).sum())
+    return MixtureFit(parameters, monitor, n_reseeded, n_dead)
 
 
 def fit_best(images, starts, model, learning, new_monitor):

@@ -2,10 +2,12 @@ import gc
 import threading
 import time
 
+from concurrent.futures import ThreadPoolExecutor
+
 import joblib
 import numpy as np
 import pytest
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import OpenBLASController, ThreadpoolController, threadpool_limits
 
 from sklearn_calm._execution import Workers, count_workers, single_threaded_blas
 
@@ -16,15 +18,28 @@ def blas_threads():
     return [lib["num_threads"] for lib in ThreadpoolController().select(user_api="blas").info()]
 
 
+def give_up_control():
+    """Let any thread set limits: a new threadpoolctl heeds the first that did, and no other."""
+    clear = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
+
+
 @pytest.fixture(autouse=True)
 def two_blas_threads():
     """A limit that every test has to find again, also on a machine of one core."""
-    with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        assert before
-        assert set(before) == {2}
-        yield
-        assert blas_threads() == before
+    give_up_control()
+    limiter = threadpool_limits(2, user_api="blas")
+    give_up_control()
+    before = blas_threads()
+    assert before
+    assert set(before) == {2}
+    yield
+    after = blas_threads()
+    give_up_control()
+    limiter.restore_original_limits()
+    give_up_control()
+    assert after == before
 
 
 @jobs
@@ -107,25 +122,53 @@ def test_a_generator_never_started_holds_nothing():
 
 
 @pytest.mark.parametrize("first_out", [0, 1])
-def test_overlapping_contexts_restore_the_limit_when_the_last_is_left(first_out):
-    entered = [threading.Event(), threading.Event()]
-    leave = [threading.Event(), threading.Event()]
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_overlapping_contexts_restore_the_limit_when_the_last_is_left(first_out, lives_on):
+    events = {name: [threading.Event(), threading.Event()] for name in ("in", "leave", "out", "end")}
 
     def hold(i):
         with single_threaded_blas():
-            entered[i].set()
-            assert leave[i].wait(timeout=20)
+            events["in"][i].set()
+            events["leave"][i].wait(timeout=20)
+        events["out"][i].set()
+        if lives_on:
+            events["end"][i].wait(timeout=20)
 
     threads = [threading.Thread(target=hold, args=(i,)) for i in (0, 1)]
-    for thread, event in zip(threads, entered, strict=True):
-        thread.start()
-        assert event.wait(timeout=20)
-        assert set(blas_threads()) == {1}
-    leave[first_out].set()
-    threads[first_out].join()
-    assert set(blas_threads()) == {1}
-    leave[1 - first_out].set()
-    threads[1 - first_out].join()
+    seen = []
+    for i in (0, 1):
+        threads[i].start()
+        events["in"][i].wait(timeout=20)
+        seen.append(blas_threads())
+    for i in (first_out, 1 - first_out):
+        events["leave"][i].set()
+        events["out"][i].wait(timeout=20)
+        if not lives_on:
+            threads[i].join()
+        seen.append(blas_threads())
+    for i in (0, 1):
+        events["end"][i].set()
+        threads[i].join()
+    assert [set(threads) for threads in seen] == [{1}, {1}, {1}, {2}]
+
+
+@jobs
+def test_any_thread_can_work_after_another(n_jobs):
+    def work(batch):
+        return blas_threads()
+
+    seen = list(Workers(n_jobs).map(work, [0, 1]))
+    with ThreadPoolExecutor(1) as pool:
+        seen += pool.submit(lambda: list(Workers(n_jobs).map(work, [0, 1]))).result()
+        assert set(blas_threads()) == {2}
+        seen += list(Workers(n_jobs).map(work, [0, 1]))
+    assert {n for threads in seen for n in threads} == {1}
+
+
+def test_limits_of_others_are_found_again():
+    with threadpool_limits(3, user_api="blas"):
+        list(Workers(2).map(abs, [1, 2, 3]))
+        assert set(blas_threads()) == {3}
     assert set(blas_threads()) == {2}
 
 
