@@ -4,6 +4,7 @@ import contextlib
 import numbers
 import warnings
 from functools import partial
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -37,12 +38,14 @@ from sklearn_calm._training import (
     stepwise_update,
 )
 from sklearn_calm._validation import (
+    check_continued,
     check_geometry,
+    check_grid,
     check_init,
+    check_numbers,
     check_shape,
     check_weights,
     grid_or_name,
-    pair_or_clipped,
 )
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
@@ -377,6 +380,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             (n, rows, columns, n_components). float64 for float64 images, else float32.
         """
         check_is_fitted(self)
+        # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
+        self._validate_params()
         if self.pooling is None and _get_output_config("transform", self)["dense"] != "default":
             raise ValueError(
                 "pooling=None gives maps of shape (n, rows, columns, n_components), which no data "
@@ -481,6 +486,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     def _fit(self, images):
         learning = self._learning(images)
         continued = self.warm_start and hasattr(self, "means_")
+        if continued:
+            check_continued(self.means_, self.n_components, images.geometry)
         model, sample, fitted_images = prepare(
             images,
             grid_or_name(self.assignment),
@@ -491,9 +498,11 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             preprocessing=self._model.preprocessing if continued else None,
         )
         learning = learning._replace(batch_size=self._batch_size(fitted_images))
+        starts = self._starts(images.geometry, sample, model, learning, continued)
+        first = next(starts)
         best = fit_best(
             fitted_images,
-            self._starts(images.geometry, sample, model, learning, continued),
+            chain([first], starts),
             model,
             learning,
             self._monitor(images, model),
@@ -506,7 +515,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.n_reseeded_ = best.n_reseeded
         self.n_samples_seen_ = len(images)
         self._statistics = None
-        self._warn(best)
+        self._warn(first, best)
 
     def _starts(self, geometry, sample, model, learning, continued):
         """Parameters of each start, one after the other."""
@@ -539,6 +548,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             init = check_init(self.init_params, self.n_components, images.geometry)
             parameters = start(sample, model, self.n_components, init, learning)
         else:
+            check_continued(self.means_, self.n_components, images.geometry)
             model, parameters = self._model, self._parameters(images.geometry)
         n_iter = getattr(self, "n_iter_", 0) if not first else 0
         rate = (self.learning_offset + n_iter + 1) ** -self.learning_decay
@@ -568,21 +578,30 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.conv_bias_ = self._layer.bias.astype(dtype)
         self.image_shape_ = geometry.image_shape
 
-    def _warn(self, found):
+    def _warn(self, first, found):
+        n_distinct = len(np.unique(first.means, axis=0))
+        if n_distinct < len(first.means):
+            warnings.warn(
+                f"The images gave only {n_distinct} distinct kernel(s) to start "
+                f"n_components={self.n_components} from; those that start alike stay alike. Lower "
+                "n_components, or give more varied images.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
         if found.n_dead:
             warnings.warn(
                 f"{found.n_dead} of {self.n_components} components explain next to nothing "
                 f"(n_reseeded_={self.n_reseeded_}). Lower n_components, or give "
                 "more varied images.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         if not self.converged_ and self.tol > 0:
             warnings.warn(
                 f"EM did not converge in max_iter={self.max_iter} passes. Increase max_iter or "
                 "tol; tol=0 makes exactly max_iter passes and does not warn.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     @contextlib.contextmanager
@@ -622,7 +641,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         return int(np.clip(BATCH_BYTES // scores, 1, MAX_BATCH))
 
     def _region_grid(self):
-        return pair_or_clipped(self.pool_grid, self._model.geometry.map_shape)
+        return check_grid("pool_grid", self.pool_grid, self._model.geometry.map_shape)
 
     def _map_batches(self, step, images):
         """Results of step(rows), in one array."""
@@ -645,6 +664,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             allow_nd=True,
             ensure_all_finite=False,
         )
+        check_numbers(X)
         if reset:
             geometry = check_geometry(X, self)
             self.n_features_in_ = int(np.prod(geometry.image_shape))

@@ -354,8 +354,8 @@ def floored_variance(statistics, explained=0.0):
 def dead_components(statistics, unit):
     """Mask (K,) of components that explain next to nothing.
 
-    `unit` is what the lightest image weighs in the statistics: a component that explains half a cell
-    of it is not dead, so that replacing one takes at most half of any cell's mass (eq. 22).
+    `unit` is what the lightest image weighs in the statistics: a component that explains half a
+    cell of it is not dead, so that to replace one costs no cell half its mass (eq. 22).
     """
     least = min(DEAD_SHARE * statistics.counts.mean(), unit / 2)
     return statistics.counts < least

@@ -6,6 +6,7 @@ to.
 """
 
 import math
+import numbers
 
 import numpy as np
 
@@ -18,24 +19,46 @@ def resolve_image_shape(shape, image_shape="auto"):
     ValueError
         If an array of this shape cannot hold images of `image_shape`.
     """
-    if len(shape) not in (2, 3, 4):
+    check_n_axes(shape)
+    if 0 in shape[1:]:
         raise ValueError(
-            f"Expected images of shape (n, height, width) or (n, height, width, channels), or a 2D "
-            f"array of flat rows, got an array of {len(shape)} dimension(s), shape {tuple(shape)}. "
-            "Reshape your data: X.reshape(n_images, -1) makes flat rows."
+            f"Found images without pixels: an array of shape {tuple(shape)}. Every axis needs a "
+            "length of 1 or more."
         )
     if isinstance(image_shape, str):
         return _guess_image_shape(shape)
-    wanted = (*image_shape, 1)[:3]
-    # Three axes can be grey images, or signals with channels: whichever was asked for.
-    readings = {2: [wanted], 3: [(*shape[1:], 1), (1, *shape[1:])], 4: [shape[1:]]}[len(shape)]
-    if wanted not in readings or math.prod(wanted) != math.prod(shape[1:]):
+    if len(image_shape) not in (2, 3) or any(
+        not isinstance(side, numbers.Integral) or side < 1 for side in image_shape
+    ):
+        raise ValueError(
+            f'image_shape={image_shape!r}: expected "auto", (height, width) or (height, width, '
+            "n_channels), ints >= 1."
+        )
+    wanted = tuple(int(side) for side in (*image_shape, 1)[:3])
+    if not holds_images(shape, wanted):
         raise ValueError(
             f"X of shape {tuple(shape)} does not hold images of image_shape={tuple(image_shape)}, "
             f"which have {math.prod(wanted)} values each. Pass the shape of one image, "
             '(height, width) or (height, width, channels), or image_shape="auto".'
         )
     return wanted
+
+
+def check_n_axes(shape):
+    """Whether an array of this shape can be images at all."""
+    if len(shape) not in (2, 3, 4):
+        raise ValueError(
+            f"Expected images of shape (n, height, width) or (n, height, width, channels), or a 2D "
+            f"array of flat rows, got an array of {len(shape)} dimension(s), shape {tuple(shape)}. "
+            "Reshape your data: X.reshape(n_images, -1) makes flat rows."
+        )
+
+
+def holds_images(shape, wanted):
+    """Whether an array of this shape can be read as images (height, width, channels)."""
+    # Three axes can be grey images, or signals with channels: whichever was asked for.
+    readings = {2: [wanted], 3: [(*shape[1:], 1), (1, *shape[1:])], 4: [shape[1:]]}[len(shape)]
+    return wanted in readings and math.prod(wanted) == math.prod(shape[1:])
 
 
 def _guess_image_shape(shape):
@@ -101,15 +124,19 @@ class Images:
         return self.sample_weight[self.sample_weight > 0].min() * n_images / self.total_weight
 
     def _check_finite(self, batch, rows):
-        if np.isfinite(batch.sum(dtype=np.float64)):
-            return
-        finite = np.isfinite(batch).all(axis=(1, 2, 3))
+        # Squares are summed over an image, so the sum of squares has to be finite as well.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.vdot(batch, batch)):
+                return
+        largest = np.sqrt(np.finfo(self.dtype).max / math.prod(batch.shape[1:]))
+        finite = (np.abs(batch) <= largest).all(axis=(1, 2, 3))
         if not finite.all():
             first = np.arange(len(self))[rows][np.argmin(finite)]
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
-                f"for {self.dtype}. ConvGMMFeatures does not accept missing values: drop such "
-                "images, or fill them in, with sklearn.impute.SimpleImputer for example."
+                f"for {self.dtype}, beyond {largest:.0e}. ConvGMMFeatures does not accept missing "
+                "values: drop such images, or fill them in, with sklearn.impute.SimpleImputer for "
+                "example; scale large values down."
             )
 
     def batches(self, batch_size):

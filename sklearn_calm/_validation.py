@@ -6,7 +6,7 @@ import numbers
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
-from sklearn_calm._images import resolve_image_shape
+from sklearn_calm._images import check_n_axes, holds_images, resolve_image_shape
 from sklearn_calm._patches import PatchGeometry
 
 
@@ -28,7 +28,7 @@ def check_geometry(X, estimator):
     for name in ("assignment", "pool_grid"):
         grid = getattr(estimator, name)
         if not isinstance(grid, str):
-            _check_grid(name, pair_or_clipped(grid, geometry.map_shape), geometry.map_shape)
+            check_grid(name, grid, geometry.map_shape)
     if len(X) * geometry.n_positions < estimator.n_components:
         raise ValueError(
             f"n_samples={len(X)} image(s) of {geometry.n_positions} patch(es) each are too few for "
@@ -53,28 +53,59 @@ def _patch_geometry(image_shape, estimator):
     return PatchGeometry(image_shape, patch_size, stride, padding)
 
 
+def check_numbers(X):
+    """Whether X holds real numbers: dates, for one, can be cast to floats too."""
+    if X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"X has dtype {X.dtype}; expected integers or floats. Convert it with X.astype(float)."
+        )
+
+
 def check_shape(X, image_shape, name):
     """Whether X holds images of the shape that was fitted."""
+    check_n_axes(X.shape)
     n_features, expected = math.prod(X.shape[1:]), math.prod(image_shape)
     if n_features != expected:
         raise ValueError(
             f"X has {n_features} features, but {name} is expecting {expected} features as input: "
-            f"images of shape {image_shape}. Got an array of shape {X.shape}."
+            f"images of shape {image_shape}. Got an array of shape {X.shape}. Resize the images, "
+            "or fit anew; one image alone is X[np.newaxis]."
         )
-    resolve_image_shape(X.shape, image_shape)
+    if not holds_images(X.shape, image_shape):
+        raise ValueError(
+            f"X of shape {X.shape} does not hold images of shape {image_shape}, which {name} is "
+            "expecting as input. Keep the layout that was fitted, or pass flat rows."
+        )
+
+
+def check_continued(means, n_components, geometry):
+    """Whether the kernels that were learned are those that the parameters now ask for."""
+    expected = (n_components, *geometry.kernel_shape)
+    if means.shape != expected:
+        raise ValueError(
+            f"The model to go on from has means_ of shape {means.shape}; n_components, patch_size "
+            f"and the images now ask for {expected}. Restore them, or start anew from a clone."
+        )
 
 
 def check_init(init_params, n_components, geometry):
     """A named start as it is; kernels as float64 of shape (K, D)."""
     if isinstance(init_params, str):
         return init_params
-    init = np.asarray(init_params, dtype=np.float64)
     expected = (n_components, *geometry.kernel_shape)
+    try:
+        init = np.asarray(init_params)
+        init = init.astype(np.float64, casting="same_kind" if init.dtype.kind == "c" else "unsafe")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "init_params is not an array of real numbers; expected (n_components, height, width, "
+            f"n_channels) = {expected}."
+        ) from error
     grey = expected[:3] if expected[3] == 1 else expected
     if init.shape not in (expected, grey):
         raise ValueError(
             f"init_params has shape {init.shape}, expected (n_components, height, width, "
-            f"n_channels) = {expected}."
+            f"n_channels) = {expected}. Change n_components and patch_size, or the kernels."
         )
     if not np.isfinite(init).all():
         raise ValueError("init_params contains NaN or infinity; expected finite kernels.")
@@ -107,13 +138,15 @@ def pair_or_clipped(grid, map_shape):
     return tuple(grid)
 
 
-def _check_grid(name, grid, map_shape):
-    grid = _pair(name, grid, 1)
+def check_grid(name, grid, map_shape):
+    """The pair that a grid over the map stands for."""
+    grid = _pair(name, pair_or_clipped(grid, map_shape), 1)
     if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
         raise ValueError(
             f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a "
             "coarser grid, a smaller patch_size or stride, or more padding."
         )
+    return grid
 
 
 def grid_or_name(assignment):

@@ -6,9 +6,9 @@ so that no fast path is held to itself.
 
 from typing import NamedTuple
 
-import _reference
 import numpy as np
 
+import _reference
 from sklearn_calm._em import Cells, MixtureParameters, PatchModel
 from sklearn_calm._execution import Workers
 from sklearn_calm._images import Images
@@ -72,7 +72,10 @@ def make_problem(
     if preprocessing in ("whitened", "both"):
         plain = _reference.Setting(patch_size, stride, padding, contrast_floor=floor)
         patches = np.concatenate(
-            [_reference.preprocessed_patches(x, plain).reshape(-1, geometry.patch_length) for x in X]
+            [
+                _reference.preprocessed_patches(x, plain).reshape(-1, geometry.patch_length)
+                for x in X
+            ]
         )
         mean, whitener = _reference.whitening(patches, np.ones(len(patches)), 0.1)
     model = PatchModel(

@@ -1,7 +1,6 @@
 import gc
 import threading
 import time
-
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -124,7 +123,9 @@ def test_a_generator_never_started_holds_nothing():
 @pytest.mark.parametrize("first_out", [0, 1])
 @pytest.mark.parametrize("lives_on", [True, False])
 def test_overlapping_contexts_restore_the_limit_when_the_last_is_left(first_out, lives_on):
-    events = {name: [threading.Event(), threading.Event()] for name in ("in", "leave", "out", "end")}
+    events = {
+        name: [threading.Event(), threading.Event()] for name in ("in", "leave", "out", "end")
+    }
 
     def hold(i):
         with single_threaded_blas():

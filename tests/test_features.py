@@ -1,9 +1,9 @@
-import _reference
 import numpy as np
 import pytest
-from _twins import ASSIGNMENTS, GEOMETRIES, PREPROCESSINGS, make_problem
 from numpy.testing import assert_allclose, assert_array_equal
 
+import _reference
+from _twins import ASSIGNMENTS, GEOMETRIES, PREPROCESSINGS, make_problem
 from sklearn_calm._em import conv_layer
 from sklearn_calm._features import batch_features
 from sklearn_calm._images import Images
@@ -30,9 +30,7 @@ def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng)
     layer = conv_layer(parameters, problem.model)
-    features = batch_features(
-        slice(None), problem.images, layer, problem.model, pooling, pool_grid
-    )
+    features = batch_features(slice(None), problem.images, layer, problem.model, pooling, pool_grid)
     expected = [
         _reference.pool(joint, gamma, pooling, pool_grid)
         for joint, gamma in literal_maps(problem, parameters)

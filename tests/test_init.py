@@ -1,9 +1,9 @@
-import _reference
 import numpy as np
 import pytest
-from _twins import GEOMETRIES, make_problem
 from numpy.testing import assert_allclose, assert_array_equal
 
+import _reference
+from _twins import GEOMETRIES, make_problem
 from sklearn_calm import _init
 from sklearn_calm._images import Images
 from sklearn_calm._init import PatchSample, distinct, gather, sample_patches, starting_means

@@ -1,9 +1,9 @@
-import _reference
 import numpy as np
 import pytest
-from _twins import FLOOR, GEOMETRIES, HEIGHT, WIDTH
 from numpy.testing import assert_allclose, assert_array_equal
 
+import _reference
+from _twins import FLOOR, GEOMETRIES, HEIGHT, WIDTH
 from sklearn_calm._images import Images
 from sklearn_calm._patches import (
     PatchGeometry,
@@ -98,9 +98,7 @@ def test_adjoint_is_the_weighted_sum_of_patches(geometry, floor, scaled):
     scale = rng.uniform(0.5, 2, size=literal.shape[:3]) if scaled else None
     weights = maps if scale is None else maps * scale[..., None]
     maps_before = maps.copy()
-    sums = correlate_adjoint(
-        view_patches(images, geometry, contrast_floor=floor), maps, scale
-    )
+    sums = correlate_adjoint(view_patches(images, geometry, contrast_floor=floor), maps, scale)
     assert_allclose(sums, np.einsum("rnck,rncd->kd", weights, literal), rtol=1e-9, atol=1e-10)
     assert_array_equal(maps, maps_before)
 

@@ -1,8 +1,8 @@
-import _reference
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import _reference
 from sklearn_calm._pooling import pool
 
 POOLINGS = ["logsumexp", "max", "mean", "triangle"]

@@ -1,8 +1,8 @@
-import _reference
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import _reference
 from sklearn_calm._preprocessing import (
     PatchMoments,
     Preprocessing,

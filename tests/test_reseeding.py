@@ -1,10 +1,10 @@
-import _reference
 import numpy as np
 import pytest
-from _twins import ASSIGNMENTS, PREPROCESSINGS, make_learning, make_problem
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
+import _reference
+from _twins import ASSIGNMENTS, PREPROCESSINGS, make_learning, make_problem
 from sklearn_calm import _reseeding
 from sklearn_calm._em import MixtureParameters, dead_components, objective
 from sklearn_calm._images import Images
@@ -72,7 +72,10 @@ def test_a_dead_component_gets_the_worst_patch_and_the_objective_rises(
     learning = make_learning(learn_weights=learn_weights, noise_variance=0.5)
     statistics, parameters = step(problem, make_dead(rng, problem), learning)
     # A single pass leaves the other three alive.
-    assert_array_equal(dead_components(statistics), [False, True, False, False])
+    assert_array_equal(
+        dead_components(statistics, problem.images.unit(statistics.n_images)),
+        [False, True, False, False],
+    )
     revived, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
     assert n_reseeded == 1
     # The others stay; the dead one starts from the patch that a literal search finds.
@@ -142,7 +145,7 @@ def test_nothing_is_done_where_no_component_is_dead(preprocessing, learn_weights
     learning = make_learning(learn_weights=learn_weights)
     parameters = problem.parameters(rng, 4)
     statistics, parameters = step(problem, parameters, learning)
-    assert not dead_components(statistics).any()
+    assert not dead_components(statistics, problem.images.unit(statistics.n_images)).any()
     same, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
     assert same is parameters
     assert n_reseeded == 0
@@ -155,7 +158,9 @@ def test_nothing_is_done_where_everything_is_explained():
     learning = make_learning(noise_variance=0.1)
     parameters = MixtureParameters(means, np.array([0.5, 0.5]), 0.1)
     statistics, parameters = step(problem, parameters, learning)
-    assert_array_equal(dead_components(statistics), [False, True])
+    assert_array_equal(
+        dead_components(statistics, problem.images.unit(statistics.n_images)), [False, True]
+    )
     same, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
     assert same is parameters
     assert n_reseeded == 0

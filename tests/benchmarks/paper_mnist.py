@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm.plotting import KernelDisplay, LowerBoundDisplay
 
+SOLVER = "newton-cholesky"  # reaches the optimum; lbfgs does not in 2000 steps
 PAPER = {
     "n_components": 64,
     "patch_size": 20,
@@ -63,14 +64,15 @@ def main():
     features = ConvGMMFeatures(**PAPER, max_iter=15, tol=0, random_state=args.seed, verbose=1)
     started = time.perf_counter()
     features.fit(X_train)
-    print(f"fit: {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
+    print(f"fit: {seconds:.1f} s, {features.n_reseeded_} kernels re-seeded")
     curve = without_constants(features.lower_bounds_, X_train, 13 * 13, 32 * 32)
     print("objective per image:", " ".join(f"{value:.2f}" for value in curve))
 
     F_train, F_test = features.transform(X_train), features.transform(X_test)
-    as_is = LogisticRegression(max_iter=2000).fit(F_train, y_train)
+    as_is = LogisticRegression(solver=SOLVER).fit(F_train, y_train)
     print(f"logistic regression as is: {as_is.score(F_test, y_test):.4f}")
-    scaled = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    scaled = make_pipeline(StandardScaler(), LogisticRegression(solver=SOLVER))
     print(f"scaled: {scaled.fit(F_train, y_train).score(F_test, y_test):.4f}")
 
     folder = Path(args.out)

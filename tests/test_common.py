@@ -1,0 +1,78 @@
+"""scikit-learn's own checks, in full."""
+
+import pytest
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from sklearn_calm import ConvGMMFeatures
+
+# The checks' data are tiny: rows of 1 to 10 features, 1 to 50 of them.
+TINY = {"n_components": 2, "max_iter": 4, "tol": 0, "random_state": 0}
+PAPER = {
+    "assignment": "image",
+    "normalize": None,
+    "whiten": False,
+    "noise_variance": 1.0,
+    "learn_weights": False,
+    "init_params": "random",
+    "pooling": "logsumexp",
+    "pool_grid": 1,
+}
+CONFIGURATIONS = [
+    ConvGMMFeatures(n_components=2),
+    ConvGMMFeatures(**TINY, patch_size=2),
+    ConvGMMFeatures(**TINY, **PAPER),
+    ConvGMMFeatures(**TINY, assignment="image", pooling="mean", whiten=False),
+    ConvGMMFeatures(**TINY, patch_size=2, stride=2, padding=1, pooling="max", normalize=None),
+    ConvGMMFeatures(**TINY, patch_size=2, pooling="logsumexp", n_jobs=2, batch_size=3, n_init=2),
+    ConvGMMFeatures(**TINY, patch_size=2, init_params="random_from_data", reg_covar=0),
+]
+# Not in the list that scikit-learn gives to others.
+UNLISTED = [
+    "check_dataframe_column_names_consistency",
+    "check_global_output_transform_pandas",
+    "check_n_features_in_after_fitting",
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_readonly_memmap_input",
+]
+
+
+@parametrize_with_checks(CONFIGURATIONS)
+def test_sklearn_check(estimator, check):
+    """Every listed check, with no expected failures."""
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", [name for name in UNLISTED if hasattr(estimator_checks, name)])
+@pytest.mark.parametrize("estimator", CONFIGURATIONS[:3], ids=["default", "tiny", "paper"])
+def test_unlisted_check(estimator, name):
+    """Checks that scikit-learn keeps for its own estimators."""
+    getattr(estimator_checks, name)("ConvGMMFeatures", estimator)
+
+
+def test_the_unlisted_checks_exist():
+    """A check that is renamed must not be lost in silence."""
+    required = [
+        "check_param_validation",
+        "check_set_output_transform",
+        "check_transformer_get_feature_names_out",
+        "check_n_features_in_after_fitting",
+        "check_dataframe_column_names_consistency",
+        "check_readonly_memmap_input",
+    ]
+    assert [name for name in required if not hasattr(estimator_checks, name)] == []
+
+
+@pytest.mark.parametrize("estimator", CONFIGURATIONS)
+def test_the_suite_was_collected(estimator):
+    """The tag two_d_array=False would make it return at once."""
+    assert estimator.__sklearn_tags__().input_tags.two_d_array
+    checks = [check.func.__name__ for _, check in estimator_checks_generator(estimator)]
+    assert len(checks) >= 40
+    for name in ("check_fit2d_1sample", "check_transformer_general", "check_estimators_pickle"):
+        assert name in checks
+    assert any("sample_weight_equivalence" in name for name in checks)
