@@ -117,18 +117,20 @@ class Images:
     def total_weight(self):
         return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
 
-    def unit(self, n_images):
-        """Weight of the lightest image that has any, where all together weigh n_images."""
+    @property
+    def least_weight(self):
+        """Weight of the lightest image that has any."""
         if self.sample_weight is None:
-            return n_images / len(self)
-        return self.sample_weight[self.sample_weight > 0].min() * n_images / self.total_weight
+            return 1.0
+        return float(self.sample_weight[self.sample_weight > 0].min())
 
     def _check_finite(self, batch, rows):
-        # Squares are summed over an image, so the sum of squares has to be finite as well.
+        # Squares are summed over images and over seeds: there has to be room for such sums as well.
+        most = 1e-6 * np.finfo(self.dtype).max
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.vdot(batch, batch)):
+            if np.vdot(batch, batch) <= most:
                 return
-        largest = np.sqrt(np.finfo(self.dtype).max / math.prod(batch.shape[1:]))
+        largest = np.sqrt(most / math.prod(batch.shape[1:]))
         finite = (np.abs(batch) <= largest).all(axis=(1, 2, 3))
         if not finite.all():
             first = np.arange(len(self))[rows][np.argmin(finite)]

@@ -102,10 +102,12 @@ def starting_means(init, sample, preprocessing, n_components, rng):
     if init == "random":
         return rng.standard_normal((n_components, sample.patches.shape[1]))
     most = max(10_000, 20 * n_components)
-    if len(sample.patches) > most:
-        chosen = rng.choice(len(sample.patches), most, replace=False)
-        sample = PatchSample(sample.patches[chosen], sample.weights[chosen], False)
-    patches, weights = distinct(sample.patches, sample.weights)
+    patches, weights = sample.patches, sample.weights
+    if sample.complete:
+        patches, weights = distinct(patches, weights)
+    if len(patches) > most:
+        chosen = rng.choice(len(patches), most, replace=False)
+        patches, weights = distinct(patches[chosen], weights[chosen])
     n_seeds = min(n_components, len(patches))
     if init == "k-means++":
         points = preprocessing.whiten(patches)

@@ -84,11 +84,11 @@ def whitening(moments, reg_covar):
     mean = moments.total / moments.weight
     covariance = moments.second / moments.weight - np.outer(mean, mean)
     variances, axes = linalg.eigh((covariance + covariance.T) / 2)
+    if variances.sum() <= 1e-13 * np.trace(moments.second) / moments.weight:
+        return mean, np.eye(len(mean))  # patches that differ by rounding errors only
     ridge = reg_covar * variances.mean()
     # Without a ridge the directions in which patches do not vary have no scale: leave them out.
     varies = variances > 1e-10 * variances[-1]
-    if not varies.any():
-        return mean, np.eye(len(mean))
     kept = varies | (ridge > 0)
     scale = np.where(kept, 1 / np.sqrt(np.where(kept, np.maximum(variances, 0) + ridge, 1)), 0)
     return mean, (axes * scale) @ axes.T

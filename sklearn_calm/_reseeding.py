@@ -15,7 +15,7 @@ from sklearn_calm._preprocessing import normalize_contrast
 MAX_IMAGES = 1000
 
 
-def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, rng):
+def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, rng, scale=1.0):
     """Give dead components the worst explained patches of (a sample of) the images.
 
     Parameters
@@ -25,6 +25,8 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     statistics : SufficientStatistics
         Of the last E-step; they tell which components are dead.
     model : PatchModel
+    scale : float
+        What an image of weight 1 weighs in the statistics.
 
     Returns
     -------
@@ -32,21 +34,25 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     n_reseeded : int
         Fewer than there are dead ones where nothing is badly explained.
     """
-    dead = np.flatnonzero(dead_components(statistics, images.unit(statistics.n_images)))
+    lightest = images.least_weight * scale
+    dead = np.flatnonzero(dead_components(statistics, lightest))
+    # Together, too, they must not hold half of any cell: the emptiest first.
+    dead = dead[np.argsort(statistics.counts[dead], kind="stable")]
+    dead = dead[statistics.counts[dead].cumsum() < lightest / 2]
     if not len(dead):
         return parameters, 0
     rows = np.arange(len(images))
     if len(rows) > MAX_IMAGES:
         rows = np.sort(rng.choice(len(rows), MAX_IMAGES, replace=False))
     # What one image weighs in the statistics, and the weight a new component starts with.
-    unit = images.weights(rows) * statistics.n_images / images.total_weight
+    unit = images.weights(rows) * scale
     share = unit / statistics.counts.sum()
     # Making room for new weights costs every cell a little, and what a dead one explained is lost.
     cost = 2 * statistics.counts[dead].max()
     if learn_weights:
         cost = cost + 2 * unit
     else:
-        share = np.full(len(rows), 1 / len(parameters.weights))
+        share = np.full(len(rows), parameters.weights[dead].min())
     gains, positions = _gains(images, rows, share, parameters, model, batch_size)
     chosen = _best_distinct(images, rows, positions, unit * gains - cost, len(dead))
     if not len(chosen):

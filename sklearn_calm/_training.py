@@ -147,7 +147,7 @@ def expectation_maximization(images, parameters, model, learning, monitor):
         n_reseeded += revived
         if monitor.converged and not revived:
             break
-    n_dead = int(dead_components(statistics, images.unit(statistics.n_images)).sum())
+    n_dead = int(dead_components(statistics, images.least_weight).sum())
     return MixtureFit(parameters, monitor, n_reseeded, n_dead)
 
 
@@ -163,10 +163,12 @@ def fit_best(images, starts, model, learning, new_monitor):
 def stepwise_update(images, parameters, statistics, model, learning, rate):
     """One step of stepwise EM (eq. 21): blend the statistics of a batch into those of the past."""
     new = run_e_step(images, parameters, model, learning)
+    rate = 1.0 if statistics is None else rate
     statistics = blend(statistics or new, new, rate)
     lower_bound = objective(new, parameters.noise_variance)
     parameters = update(statistics, parameters, model, learning)
-    parameters, revived = revive(images, statistics, parameters, model, learning)
+    scale = rate / images.total_weight
+    parameters, revived = revive(images, statistics, parameters, model, learning, scale)
     return parameters, statistics, lower_bound, revived
 
 
@@ -181,7 +183,7 @@ def update(statistics, parameters, model, learning):
     )
 
 
-def revive(images, statistics, parameters, model, learning):
+def revive(images, statistics, parameters, model, learning, scale=1.0):
     """Re-seed dead components with the options of `learning`."""
     return reseed(
         images,
@@ -191,4 +193,5 @@ def revive(images, statistics, parameters, model, learning):
         learn_weights=learning.learn_weights,
         batch_size=learning.batch_size,
         rng=learning.rng,
+        scale=scale,
     )
