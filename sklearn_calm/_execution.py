@@ -9,6 +9,7 @@ import contextlib
 import threading
 from functools import reduce
 
+import threadpoolctl
 from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import ThreadpoolController
 
@@ -63,13 +64,26 @@ def single_threaded_blas():
     with _blas_lock:
         if not _blas_users:
             _blas_users.append(ThreadpoolController().limit(limits=1, user_api="blas"))
+            _let_any_thread_set_limits()
         else:
             _blas_users.append(None)
     try:
         yield
     finally:
         with _blas_lock:
-            if len(_blas_users) == 1:
-                _blas_users.pop().restore_original_limits()
-            else:
+            if len(_blas_users) > 1:
                 _blas_users.pop()
+            else:
+                _blas_users.pop().restore_original_limits()
+                _let_any_thread_set_limits()
+
+
+def _let_any_thread_set_limits():
+    """A new threadpoolctl heeds the first thread that limits OpenBLAS, as long as it lives.
+
+    The thread that leaves last must be able to restore, whichever it is, and the next fit to begin
+    in any thread.
+    """
+    controller = getattr(threadpoolctl, "OpenBLASController", None)
+    if hasattr(controller, "clear_controlling_thread"):
+        controller.clear_controlling_thread()

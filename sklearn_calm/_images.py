@@ -102,7 +102,8 @@ class Images:
         down, right = self.geometry.padding
         if down or right:
             batch = np.pad(batch, ((0, 0), (down, down), (right, right), (0, 0)))
-        batch = batch.astype(self.dtype, copy=False)
+        # One layout for all, so that sums round alike whatever the order of X in memory.
+        batch = np.ascontiguousarray(batch, dtype=self.dtype)
         if np.issubdtype(self.X.dtype, np.floating):
             self._check_finite(batch, rows)
         return batch
@@ -110,7 +111,7 @@ class Images:
     def weights(self, rows):
         """Weight of each image of the given rows, float64."""
         if self.sample_weight is None:
-            return np.ones(len(self.X[rows]))
+            return np.broadcast_to(1.0, len(self))[rows]
         return self.sample_weight[rows]
 
     @property

@@ -217,7 +217,7 @@ def background_values(image, setting):
 
     One cell on raw pixels: each pixel once, padding included. Otherwise: each y_u once.
     """
-    one_cell = setting.assignment in ("image", (1, 1))
+    one_cell = len(cells(setting.assignment, *patch_vectors(image, setting).shape[:2])) == 1
     if one_cell and setting.contrast_floor is None and setting.whitener is None:
         return pad(image, setting.padding).ravel()
     return preprocessed_patches(image, setting).ravel()

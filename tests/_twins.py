@@ -1,7 +1,7 @@
 """One small problem, told twice: to the engine and to its literal twin.
 
-Images are (n, 7, 8, C) and float64 unless a test says otherwise. The preprocessing is the twin's own,
-so that no fast path is held to itself.
+Images are (n, 7, 8, C) and float64 unless a test says otherwise. The preprocessing is the twin's
+own, so that no fast path is held to itself.
 """
 
 from typing import NamedTuple

@@ -47,6 +47,8 @@ def test_sklearn_check(estimator, check):
     check(estimator)
 
 
+# The pandas checks fit on a frame and transform an array, which warns by design.
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.parametrize("name", [name for name in UNLISTED if hasattr(estimator_checks, name)])
 @pytest.mark.parametrize("estimator", CONFIGURATIONS[:3], ids=["default", "tiny", "paper"])
 def test_unlisted_check(estimator, name):

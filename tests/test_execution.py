@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import numpy as np
 import pytest
-from threadpoolctl import OpenBLASController, ThreadpoolController, threadpool_limits
+import threadpoolctl
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sklearn_calm._execution import Workers, count_workers, single_threaded_blas
 
@@ -19,9 +20,9 @@ def blas_threads():
 
 def give_up_control():
     """Let any thread set limits: a new threadpoolctl heeds the first that did, and no other."""
-    clear = getattr(OpenBLASController, "clear_controlling_thread", None)
-    if clear is not None:
-        clear(force=True)
+    controller = getattr(threadpoolctl, "OpenBLASController", None)
+    if hasattr(controller, "clear_controlling_thread"):
+        controller.clear_controlling_thread(force=True)
 
 
 @pytest.fixture(autouse=True)

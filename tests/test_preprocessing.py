@@ -93,6 +93,17 @@ def test_without_ridge_directions_that_do_not_vary_are_left_out(seed, rank):
 
 
 @seeds
+@pytest.mark.parametrize("reg_covar", [1e-3, 0.1])
+def test_a_ridge_keeps_directions_that_do_not_vary(seed, reg_covar):
+    rng = np.random.default_rng(seed)
+    patches = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 6)) + 2
+    weights = rng.uniform(0.5, 2, size=50)
+    _, whitener = whitening(patch_moments(patches, weights), reg_covar)
+    _, expected = _reference.whitening(patches, weights, reg_covar)
+    assert_allclose(whitener, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+@seeds
 def test_contrast_without_ridge_leaves_out_brightness_alone(seed):
     rng = np.random.default_rng(seed)
     patches, weights = make_patches(rng)
