@@ -145,7 +145,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     n_jobs : int or None, default=None
         Number of threads over batches. None takes as many as BLAS would, unless a
-        :func:`joblib.parallel_config` says otherwise. Results are the same for any number.
+        :func:`joblib.parallel_config` asks for more than one. Results are the same for any number.
 
     backend : {"auto", "numpy"}, default="auto"
         Library that computes.
@@ -625,9 +625,14 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         )
 
     def _parameters(self, geometry):
+        """Where the last fit ended; what is not to be learned is as the parameters say."""
         means = self.means_.reshape(-1, geometry.patch_length).astype(np.float64)
-        weights = self.weights_.astype(np.float64)
-        return MixtureParameters(means, weights / weights.sum(), self.noise_variance_)
+        weights = np.ones(len(means))
+        if self.learn_weights:
+            weights = self.weights_.astype(np.float64)
+        learned = self.noise_variance == "auto"
+        noise_variance = self.noise_variance_ if learned else float(self.noise_variance)
+        return MixtureParameters(means, weights / weights.sum(), noise_variance)
 
     def _full_model(self, geometry, preprocessing):
         cells = Cells.from_assignment(grid_or_name(self.assignment), geometry.map_shape)

@@ -24,7 +24,7 @@ class Workers:
     ----------
     n_jobs : int or None
         None takes as many threads as BLAS is set to use by itself, unless a
-        `joblib.parallel_config` says more.
+        `joblib.parallel_config` asks for more than one.
     """
 
     def __init__(self, n_jobs=None):
@@ -63,8 +63,8 @@ def single_threaded_blas():
     """
     with _blas_lock:
         if not _blas_users:
-            _blas_users.append(ThreadpoolController().limit(limits=1, user_api="blas"))
             _let_any_thread_set_limits()
+            _blas_users.append(ThreadpoolController().limit(limits=1, user_api="blas"))
         else:
             _blas_users.append(None)
     try:
@@ -74,6 +74,7 @@ def single_threaded_blas():
             if len(_blas_users) > 1:
                 _blas_users.pop()
             else:
+                _let_any_thread_set_limits()
                 _blas_users.pop().restore_original_limits()
                 _let_any_thread_set_limits()
 
@@ -86,4 +87,4 @@ def _let_any_thread_set_limits():
     """
     controller = getattr(threadpoolctl, "OpenBLASController", None)
     if hasattr(controller, "clear_controlling_thread"):
-        controller.clear_controlling_thread()
+        controller.clear_controlling_thread(force=True)

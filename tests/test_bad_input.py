@@ -210,7 +210,7 @@ BAD_WEIGHTS = [
     bad(
         "weights_short", ("sample_weight.shape == (3,)", "expected (20,)"), sample_weight=np.ones(3)
     ),
-    bad("weights_of_pixels", ("1D array or scalar", "2D array"), sample_weight=np.ones((20, 36))),
+    bad("weights_of_pixels", "must be 1D array or scalar", sample_weight=np.ones((20, 36))),
     bad("weights_negative", ("Negative values", "sample_weight"), sample_weight=-np.ones(20)),
     bad("weights_nan", "sample_weight contains NaN", sample_weight=np.full(20, np.nan)),
     bad("weights_infinite", "sample_weight contains infinity", sample_weight=np.full(20, np.inf)),
