@@ -25,6 +25,7 @@ from sklearn_calm._em import (
     MixtureParameters,
     PatchModel,
     conv_layer,
+    per_image,
 )
 from sklearn_calm._execution import Workers
 from sklearn_calm._features import batch_features, batch_log_likelihoods
@@ -497,7 +498,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             rng=learning.rng,
             preprocessing=self._model.preprocessing if continued else None,
         )
-        learning = learning._replace(batch_size=self._batch_size(fitted_images))
+        learning = learning._replace(batch_size=self._batch_size(fitted_images, self.n_components))
         starts = self._starts(images.geometry, sample, model, learning, continued)
         first = next(starts)
         best = fit_best(
@@ -514,7 +515,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.converged_ = best.monitor.converged
         self.n_reseeded_ = best.n_reseeded
         self.n_samples_seen_ = len(images)
-        self._statistics = None
+        # A partial_fit goes on from here, whether images or sampled patches were fitted.
+        scale = images.geometry.n_positions / model.geometry.n_positions
+        self._statistics = per_image(best.statistics, scale)
         self._warn(first, best)
 
     def _starts(self, geometry, sample, model, learning, continued):
@@ -618,7 +621,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         return Learning(
             self.learn_weights,
             self.noise_variance,
-            self._batch_size(images),
+            self._batch_size(images, self.n_components),
             Workers(self.n_jobs),
             check_random_state(self.random_state),
             Scratch(),
@@ -638,10 +641,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         cells = Cells.from_assignment(grid_or_name(self.assignment), geometry.map_shape)
         return PatchModel(geometry, cells, preprocessing)
 
-    def _batch_size(self, images):
+    def _batch_size(self, images, n_components):
         if self.batch_size != "auto":
             return self.batch_size
-        n_components = len(self.weights_) if hasattr(self, "weights_") else self.n_components
         scores = images.geometry.n_positions * n_components * images.dtype.itemsize
         return int(np.clip(BATCH_BYTES // scores, 1, MAX_BATCH))
 
@@ -650,7 +652,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     def _map_batches(self, step, images):
         """Results of step(rows), in one array."""
-        batches = images.batches(self._batch_size(images))
+        batches = images.batches(self._batch_size(images, len(self.weights_)))
         results = None
         for rows, block in zip(batches, Workers(self.n_jobs).map(step, batches), strict=True):
             if results is None:

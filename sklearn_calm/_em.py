@@ -129,6 +129,12 @@ def merge(a, b):
     return SufficientStatistics(*(x + y for x, y in zip(a, b, strict=True)))
 
 
+def per_image(statistics, scale=1.0):
+    """Statistics of a mean image, which has `scale` of the images that they are sums of."""
+    mean = (scale * x / statistics.n_images for x in statistics)
+    return SufficientStatistics(*mean)._replace(n_images=1.0)
+
+
 def blend(old, new, rate):
     """One step of stepwise EM: (1 - rate) old + rate new, each per image (eq. 21)."""
     return SufficientStatistics(

@@ -12,6 +12,7 @@ from sklearn_calm._em import (
     Cells,
     MixtureParameters,
     PatchModel,
+    SufficientStatistics,
     blend,
     conv_layer,
     dead_components,
@@ -46,6 +47,7 @@ class MixtureFit(NamedTuple):
     """What a run of EM found."""
 
     parameters: MixtureParameters
+    statistics: SufficientStatistics
     monitor: ConvergenceMonitor
     n_reseeded: int
     n_dead: int
@@ -148,7 +150,7 @@ def expectation_maximization(images, parameters, model, learning, monitor):
         if monitor.converged and not revived:
             break
     n_dead = int(dead_components(statistics, images.least_weight).sum())
-    return MixtureFit(parameters, monitor, n_reseeded, n_dead)
+    return MixtureFit(parameters, statistics, monitor, n_reseeded, n_dead)
 
 
 def fit_best(images, starts, model, learning, new_monitor):

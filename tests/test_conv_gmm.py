@@ -602,6 +602,23 @@ def test_batches_of_any_size_follow_the_first(assignment, preprocessing):
     assert model.n_iter_ == 5
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_stream_goes_on_from_a_fit(monkeypatch, sampled):
+    if sampled:
+        monkeypatch.setattr("sklearn_calm._init.MAX_PATCHES", 2000)
+    X = make_images(33, n=200)
+    model = small(max_iter=30, batch_size=16).fit(X)
+    fitted, means = model.score(X), model.means_
+    fresh = small(batch_size=16).partial_fit(X[:3])
+    model.partial_fit(X[:3])
+    # Three images neither wipe out what 200 taught, nor count for nothing.
+    assert fresh.score(X) < model.score(X)
+    rate = (10 + model.n_iter_) ** -0.7
+    assert_allclose(model.score(X), fitted, rtol=rate)
+    assert np.abs(model.means_ - means).max() > 1e-6
+    assert model.n_samples_seen_ == 203
+
+
 @assignments
 @preprocessings
 def test_a_stream_ends_near_fit(assignment, preprocessing):
