@@ -14,8 +14,9 @@ help: ## list the targets
 demo: .venv/.stamp ## run the demonstration
 	@.venv/bin/python docs/examples/demo.py
 
+# scikit-learn skips its check of array API input unless SciPy was told of it before its import.
 test: lint ## check style and format, then run the tests
-	.venv/bin/python $(PYTEST)
+	SCIPY_ARRAY_API=1 .venv/bin/python $(PYTEST)
 
 test-lowest: .venv-lowest/.stamp ## run the tests on the lowest supported versions
 	.venv-lowest/bin/python $(PYTEST)

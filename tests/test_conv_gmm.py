@@ -648,6 +648,16 @@ def test_a_stream_does_not_depend_on_jobs():
     assert_same_model(*models)
 
 
+@assignments
+@preprocessings
+def test_a_stream_that_goes_on_from_a_fit_forgets_nothing(assignment, preprocessing):
+    X = make_images(33, n=100)
+    model = small(assignment=assignment, **preprocessing, max_iter=20).fit(X)
+    fitted, at_start = model.score(X), model.lower_bounds_[0]
+    model.partial_fit(X[:1])
+    assert fitted - model.score(X) < 0.1 * (fitted - at_start)
+
+
 def test_fit_forgets_a_stream_and_its_counts():
     X = make_images(34)
     model = small().partial_fit(X).partial_fit(X).fit(X)
