@@ -175,6 +175,10 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     conv_bias_ : ndarray of shape (n_components,)
         Bias of the convolution layer as applied.
 
+    contrast_floor_ : float or None
+        What is added to the variance of a patch before the root is taken, its deviation; None
+        without contrast normalisation.
+
     lower_bound_ : float
         Mean log-likelihood per image that the last pass found, before its M-step.
 
@@ -579,6 +583,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.noise_variance_ = parameters.noise_variance
         self.conv_weight_ = self._layer.weight.reshape(shape).astype(dtype)
         self.conv_bias_ = self._layer.bias.astype(dtype)
+        self.contrast_floor_ = preprocessing.contrast_floor
         self.image_shape_ = geometry.image_shape
 
     def _warn(self, first, found):

@@ -41,7 +41,7 @@ class ConvergenceMonitor:
 
     def record(self, lower_bound):
         """Note the objective of a pass."""
-        lower_bound *= self.scale
+        lower_bound = float(lower_bound * self.scale)
         gain = lower_bound - self.lower_bounds[-1] if self.lower_bounds else math.inf
         self.lower_bounds.append(lower_bound)
         self.converged = self.tol > 0 and gain < self.tol * self.cells_per_image

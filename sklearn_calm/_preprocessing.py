@@ -69,7 +69,7 @@ def contrast_floor(patches, weights):
         np.square(patches).mean(axis=1), weights=weights
     )
     # Constant images have no contrast but that of rounding errors, which is not to be amplified.
-    return CONTRAST_FLOOR * variance if variance > rounding else 1.0
+    return float(CONTRAST_FLOOR * variance) if variance > rounding else 1.0
 
 
 def patch_moments(patches, weights):

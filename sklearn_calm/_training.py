@@ -167,7 +167,7 @@ def stepwise_update(images, parameters, statistics, model, learning, rate):
     new = run_e_step(images, parameters, model, learning)
     rate = 1.0 if statistics is None else rate
     statistics = blend(statistics or new, new, rate)
-    lower_bound = objective(new, parameters.noise_variance)
+    lower_bound = float(objective(new, parameters.noise_variance))
     parameters = update(statistics, parameters, model, learning)
     scale = rate / images.total_weight
     parameters, revived = revive(images, statistics, parameters, model, learning, scale)

@@ -59,3 +59,11 @@ def test_verbose_prints_a_line_a_pass(capsys, verbose):
         assert "-2.5" in lines[0]
         assert "pass 2/3" in lines[1]
         assert "(+1.25)" in lines[1]
+
+
+def test_what_is_told_are_plain_numbers():
+    monitor = ConvergenceMonitor(1.0, 5, 1)
+    for bound in (1.0, 1.5):
+        monitor.record(np.float64(bound))
+    assert monitor.converged is True
+    assert [type(bound) for bound in monitor.lower_bounds] == [float, float]
