@@ -557,7 +557,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         else:
             check_continued(self.means_, self.n_components, images.geometry)
             model, parameters = self._model, self._parameters(images.geometry)
-        n_iter = getattr(self, "n_iter_", 0) if not first else 0
+        n_iter = 0 if first else self.n_iter_
         rate = (self.learning_offset + n_iter + 1) ** -self.learning_decay
         statistics = None if first else self._statistics
         parameters, statistics, lower_bound, revived = stepwise_update(

@@ -94,6 +94,13 @@ class PatchModel(NamedTuple):
             return int(np.prod(self.geometry.padded_shape))
         return self.geometry.n_positions * self.geometry.patch_length
 
+    def view(self, images, scratch=None, *, square_norm=False):
+        """The normalised, not yet whitened patches of a batch."""
+        floor = self.preprocessing.contrast_floor
+        return view_patches(
+            images, self.geometry, contrast_floor=floor, square_norm=square_norm, scratch=scratch
+        )
+
 
 class MixtureParameters(NamedTuple):
     """theta_k in the space of normalised, not yet whitened patches; pi_k; sigma^2. All float64."""
@@ -188,8 +195,7 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
     scratch : Scratch or None
         Memory to work in.
     """
-    floor = model.preprocessing.contrast_floor
-    patches = view_patches(images, model.geometry, contrast_floor=floor, scratch=scratch)
+    patches = model.view(images, scratch)
     maps = log_joint(patches, layer.astype(images.dtype), scratch)
     gamma, scale, positions, log_normalizers = _posterior(
         maps, model.cells, sample_weight, scratch=scratch
@@ -289,12 +295,10 @@ def energies(images, model):
 
 def patch_energies(images, model):
     """|y_u|^2 at every position: (rows, n, columns)."""
-    floor, mean, whitener = model.preprocessing
+    mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     if whitener is None:
-        patches = view_patches(images, model.geometry, contrast_floor=floor, square_norm=True)
-        return patches.square_norm
-    patches = view_patches(images, model.geometry, contrast_floor=floor)
-    whitened = correlate(patches, whitener.astype(images.dtype))
+        return model.view(images, square_norm=True).square_norm
+    whitened = correlate(model.view(images), whitener.astype(images.dtype))
     whitened -= (whitener @ mean).astype(images.dtype)
     return np.einsum("rnck,rnck->rnc", whitened, whitened)
 
@@ -312,10 +316,9 @@ def objective(statistics, noise_variance):
 
 def log_likelihoods(images, layer, model, noise_variance, scratch=None):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
-    floor = model.preprocessing.contrast_floor
-    patches = view_patches(images, model.geometry, contrast_floor=floor, scratch=scratch)
+    patches = model.view(images, scratch)
     maps = log_joint(patches, layer.astype(images.dtype), scratch)
-    posterior = _posterior(maps, model.cells, np.ones(len(images)))
+    posterior = _posterior(maps, model.cells, np.ones(len(images)), sparse=False)
     return posterior.log_normalizers + background(
         energies(images, model), model.n_values, noise_variance
     )

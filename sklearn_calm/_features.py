@@ -1,16 +1,12 @@
 """What a fitted layer says of images: features, log-likelihoods."""
 
 from sklearn_calm._em import log_joint, log_likelihoods, responsibilities
-from sklearn_calm._patches import view_patches
 from sklearn_calm._pooling import pool
 
 
 def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None):
     """Features of a batch of images: (n, n_features), or maps for pooling None."""
-    floor = model.preprocessing.contrast_floor
-    batch = images.read(rows)
-    patches = view_patches(batch, model.geometry, contrast_floor=floor, scratch=scratch)
-    maps = log_joint(patches, layer, scratch)
+    maps = log_joint(model.view(images.read(rows), scratch), layer, scratch)
     if pooling is None:
         return maps.transpose(1, 0, 2, 3).copy()
     if pooling == "mean":

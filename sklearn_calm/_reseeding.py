@@ -9,7 +9,6 @@ from scipy.special import logsumexp
 
 from sklearn_calm._em import conv_layer, dead_components, log_joint, patch_energies
 from sklearn_calm._init import gather
-from sklearn_calm._patches import view_patches
 from sklearn_calm._preprocessing import normalize_contrast
 
 MAX_IMAGES = 1000
@@ -75,10 +74,7 @@ def _gains(images, rows, share, parameters, model, batch_size):
     for start in range(0, len(rows), batch_size):
         part = slice(start, start + batch_size)
         batch = images.read(rows[part])
-        floor = model.preprocessing.contrast_floor
-        maps = log_joint(
-            view_patches(batch, model.geometry, contrast_floor=floor), layer.astype(batch.dtype)
-        )
+        maps = log_joint(model.view(batch), layer.astype(batch.dtype))
         known = logsumexp(maps, axis=-1)
         peaks = model.cells.reduce(np.maximum, known)
         masses = model.cells.reduce(np.add, np.exp(known - model.cells.spread(peaks)))

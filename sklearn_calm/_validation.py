@@ -131,7 +131,7 @@ def _pair(name, value, least):
     return tuple(int(v) for v in pair)
 
 
-def pair_or_clipped(grid, map_shape):
+def _pair_or_clipped(grid, map_shape):
     """A pair as it is; an int clipped to the map."""
     if isinstance(grid, numbers.Integral):
         return tuple(min(int(grid), side) for side in map_shape)
@@ -140,7 +140,7 @@ def pair_or_clipped(grid, map_shape):
 
 def check_grid(name, grid, map_shape):
     """The pair that a grid over the map stands for."""
-    grid = _pair(name, pair_or_clipped(grid, map_shape), 1)
+    grid = _pair(name, _pair_or_clipped(grid, map_shape), 1)
     if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
         raise ValueError(
             f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a "
