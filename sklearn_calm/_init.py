@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
+from sklearn.metrics import pairwise_distances_argmin_min
 
 # Patches that a sample holds at most, and values: 128 MiB of float32.
 MAX_PATCHES = 400_000
 MAX_VALUES = 2**25
+# Length that whitened seeds are drawn in to, over the root mean square length of a patch.
+SEED_LENGTH = 0.3
 
 
 class PatchSample(NamedTuple):
@@ -115,4 +118,27 @@ def starting_means(init, sample, preprocessing, n_components, rng):
     else:
         chosen = rng.choice(len(patches), n_seeds, replace=False, p=weights / weights.sum())
     # Fewer distinct patches than components: some start alike, and stay alike.
-    return patches[np.resize(chosen, n_components)].astype(np.float64)
+    seeds = patches[np.resize(chosen, n_components)].astype(np.float64)
+    if preprocessing.whitener is None:
+        return seeds
+    return drawn_in(seeds, patches, weights, preprocessing)
+
+
+def drawn_in(seeds, patches, weights, preprocessing):
+    """Seeds (K, D) moved towards the mean, as far as their whitened length asks (eq. 24).
+
+    In many dimensions a patch is far from all others, and one that is far from the mean too stays
+    alone in its component for good. Along its direction but near the mean it wins the patches that
+    point its way. The farther a patch the farther it stays, so seeds remain distinct; and the
+    nearer patches lie to the seeds, as they do where there are clusters, the less are these moved.
+    """
+    points = preprocessing.whiten(patches)
+    centres = preprocessing.whiten(seeds)
+    _, errors = pairwise_distances_argmin_min(points, centres, metric="sqeuclidean")
+    square = np.average(np.square(points).sum(axis=1), weights=weights)
+    error = np.average(errors, weights=weights)
+    if error <= 0:
+        return seeds
+    most = SEED_LENGTH**2 * square * max(square / error, 1)
+    share = np.sqrt(most / (most + np.square(centres).sum(axis=1, keepdims=True)))
+    return preprocessing.mean + share * (seeds - preprocessing.mean)

@@ -17,8 +17,8 @@ def pool(maps, pooling, pool_grid):
     Parameters
     ----------
     maps : ndarray of shape (rows, n, columns, K)
-        Log joint of each component at each position or, for "mean", its responsibility.
-        Overwritten.
+        Log joint of each component at each position; for "mean" its responsibility, for "triangle"
+        its log joint less the mean of all components. Overwritten.
     pooling : {"logsumexp", "max", "mean", "triangle"}
     pool_grid : tuple of two int
 
@@ -28,7 +28,6 @@ def pool(maps, pooling, pool_grid):
         Ordered by region, row first; the component runs fastest.
     """
     if pooling == "triangle":
-        maps -= maps.mean(axis=-1, keepdims=True)
         np.maximum(maps, 0, out=maps)
     reduce = {"logsumexp": _logsumexp, "max": _max}.get(pooling, _mean)
     row_edges, column_edges = (

@@ -44,7 +44,8 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     if len(rows) > MAX_IMAGES:
         rows = np.sort(rng.choice(len(rows), MAX_IMAGES, replace=False))
     # What one image weighs in the statistics, and the weight a new component starts with.
-    unit = images.weights(rows) * scale
+    rows, weights = _joined(images, rows)
+    unit = weights * scale
     share = unit / statistics.counts.sum()
     # Making room for new weights costs every cell a little, and what a dead one explained is lost.
     cost = 2 * statistics.counts[dead].max()
@@ -64,6 +65,15 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
         weights[revived] = share[chosen]
         weights /= weights.sum()
     return parameters._replace(means=means, weights=weights), len(chosen)
+
+
+def _joined(images, rows):
+    """Of equal images the first, with the weight of all: three copies are one image of weight 3."""
+    pixels = np.asarray(images.X[rows]).reshape(len(rows), -1)
+    _, first, kind = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
+    weights = np.bincount(kind.ravel(), images.weights(rows))
+    order = np.argsort(first)
+    return rows[first[order]], weights[order]
 
 
 def _gains(images, rows, share, parameters, model, batch_size):

@@ -39,18 +39,25 @@ def check_geometry(X, estimator):
 
 
 def _patch_geometry(image_shape, estimator):
-    stride, padding = _pair("stride", estimator.stride, 1), _pair("padding", estimator.padding, 0)
-    padded = tuple(side + 2 * pad for side, pad in zip(image_shape, padding, strict=False))
-    if isinstance(estimator.patch_size, numbers.Integral):
-        patch_size = tuple(min(int(estimator.patch_size), side) for side in padded)
+    stride = _pair("stride", estimator.stride, 1)
+    patch_size, padding = estimator.patch_size, estimator.padding
+    if isinstance(patch_size, numbers.Integral):
+        patch_size = tuple(min(int(patch_size), side) for side in image_shape[:2])
     else:
-        patch_size = _pair("patch_size", estimator.patch_size, 1)
+        patch_size = _pair("patch_size", patch_size, 1)
+    if isinstance(padding, numbers.Integral):
+        # More would make patches of nothing but zeros: above and below a signal, for one.
+        padding = tuple(min(int(padding), side - 1) for side in patch_size)
+    else:
+        padding = _pair("padding", padding, 0)
+    geometry = PatchGeometry(image_shape, patch_size, stride, padding)
+    padded = geometry.padded_shape[:2]
     if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
         raise ValueError(
             f"patch_size={patch_size} is larger than the padded image, {padded}. Make it smaller, "
             "or raise padding; an int is clipped to the image."
         )
-    return PatchGeometry(image_shape, patch_size, stride, padding)
+    return geometry
 
 
 def check_numbers(X):

@@ -159,6 +159,34 @@ def preprocessed_patches(image, setting):
     return patches
 
 
+# The start
+
+
+def drawn_in(seeds, patches, weights, mean, whitener, seed_length):
+    """Seeds (K, D) of x~ space, each moved along its line to the mean m of patches (m, D).
+
+    Lengths and distances are those of y. s = the mean square length of a patch, e = its mean square
+    distance to the nearest seed, L^2 = seed_length^2 s max(s / e, 1). A seed of length l ends at
+    length l' with 1 / l'^2 = 1 / l^2 + 1 / L^2. With e = 0 seeds stay.
+    """
+    centres = [preprocess(seed, None, mean, whitener) for seed in seeds]
+    square = error = 0.0
+    for patch, w in zip(patches, weights, strict=True):
+        y = preprocess(patch, None, mean, whitener)
+        square += w * np.sum(y**2) / np.sum(weights)
+        error += w * min(np.sum((y - c) ** 2) for c in centres) / np.sum(weights)
+    moved = np.array(seeds, dtype=float)
+    if error == 0:
+        return moved
+    longest = seed_length * np.sqrt(square) * max(np.sqrt(square / error), 1)
+    for k, centre in enumerate(centres):
+        length = np.sqrt(np.sum(centre**2))
+        if length > 0:
+            new_length = (length**-2 + longest**-2) ** -0.5
+            moved[k] = mean + new_length / length * (seeds[k] - mean)
+    return moved
+
+
 # The mixture
 
 

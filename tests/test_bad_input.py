@@ -17,6 +17,7 @@ from sklearn_calm import ConvGMMFeatures
 SMALL = {
     "n_components": 3,
     "patch_size": 3,
+    "padding": 0,
     "pool_grid": 2,
     "max_iter": 2,
     "tol": 0,
@@ -501,17 +502,32 @@ def test_names_of_other_features():
 # What looks bad and is not
 
 
-@pytest.mark.parametrize("value", [0, 7])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-@pytest.mark.parametrize(
+models = pytest.mark.parametrize(
     "parameters",
     [{}, {"normalize": None, "whiten": False}, {"assignment": "image", "pooling": "logsumexp"}],
     ids=["default", "raw", "image"],
 )
+
+
+@pytest.mark.parametrize("value", [0, 7])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@models
 def test_constant_images_work_and_warn(value, dtype, parameters):
     images = np.full((5, 6, 6), value, dtype=dtype)
     with pytest.warns(ConvergenceWarning, match="only 1 distinct kernel"):
         model = small(**parameters).fit(images)
+    assert np.isfinite(model.transform(images)).all()
+    assert np.isfinite(model.score_samples(images)).all()
+    assert np.isfinite(model.lower_bounds_).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@models
+def test_constant_images_with_padding_work(dtype, parameters):
+    """Their borders differ, so there is nothing to warn of."""
+    images = np.full((5, 6, 6), 7, dtype=dtype)
+    model = small(**parameters, padding=2).fit(images)
+    assert len(np.unique(model.means_, axis=0)) == 3
     assert np.isfinite(model.transform(images)).all()
     assert np.isfinite(model.score_samples(images)).all()
     assert np.isfinite(model.lower_bounds_).all()

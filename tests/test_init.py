@@ -6,12 +6,21 @@ import _reference
 from _twins import GEOMETRIES, make_problem
 from sklearn_calm import _init
 from sklearn_calm._images import Images
-from sklearn_calm._init import PatchSample, distinct, gather, sample_patches, starting_means
+from sklearn_calm._init import (
+    SEED_LENGTH,
+    PatchSample,
+    distinct,
+    drawn_in,
+    gather,
+    sample_patches,
+    starting_means,
+)
 from sklearn_calm._patches import PatchGeometry
 from sklearn_calm._preprocessing import Preprocessing
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 inits = pytest.mark.parametrize("init", ["k-means++", "random_from_data"])
+seeds = pytest.mark.parametrize("seed", [0, 1, 2])
 
 
 def literal_patches(problem):
@@ -222,3 +231,134 @@ def test_given_means_are_taken():
     means = starting_means(given, whole_sample(np.zeros((2, 4))), Preprocessing(), 3, None)
     assert means.dtype == np.float64
     assert_allclose(means, given)
+
+
+# Seeds drawn in
+
+
+def heavy_tailed(rng, n, length, freedom=3):
+    """Patches of a multivariate t distribution: no clusters, a few far out."""
+    scale = np.sqrt(rng.chisquare(freedom, size=(n, 1)) / freedom)
+    return rng.normal(size=(n, length)) @ rng.normal(size=(length, length)) / scale + 1
+
+
+def clustered(rng, n, length, n_groups, noise):
+    """Patches of which each lies next to one of a few points."""
+    centres = rng.normal(size=(n_groups, length))
+    return centres[rng.permutation(n) % n_groups] + noise * rng.normal(size=(n, length))
+
+
+def whitened(patches):
+    return Preprocessing(None, *_reference.whitening(patches, np.ones(len(patches)), 0.1))
+
+
+def lengths_of(vectors, preprocessing):
+    """Distance from the mean in the whitened space."""
+    return np.linalg.norm((vectors - preprocessing.mean) @ preprocessing.whitener, axis=1)
+
+
+def origins(means, patches, preprocessing):
+    """The patches on whose ray from the mean the means lie; none but these are near it."""
+    rays = [vectors - preprocessing.mean for vectors in (means, patches)]
+    a, b = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays)
+    cosines = a @ b.T
+    assert_allclose(cosines.max(axis=1), 1, rtol=1e-12)
+    assert ((cosines > 1 - 1e-9).sum(axis=1) == 1).all()
+    return patches[cosines.argmax(axis=1)]
+
+
+@inits
+@seeds
+def test_far_seeds_end_near_the_mean(init, seed):
+    patches = heavy_tailed(np.random.default_rng(seed), 2000, 100)
+    preprocessing = whitened(patches)
+    means = starting_means(
+        init, whole_sample(patches), preprocessing, 20, np.random.RandomState(seed)
+    )
+    chosen = origins(means, patches, preprocessing)
+    points, centres = (preprocessing.whiten(vectors) for vectors in (patches, chosen))
+    square = np.square(points).sum(axis=1).mean()
+    error = np.mean([np.square(centres - y).sum(axis=1).min() for y in points])
+    assert error > 0.8 * square  # no clusters
+    assert lengths_of(chosen, preprocessing).max() > 1.5 * np.sqrt(square)
+    longest = SEED_LENGTH * np.sqrt(square * max(square / error, 1))
+    assert lengths_of(means, preprocessing).max() < longest
+
+
+@inits
+@seeds
+def test_seeds_keep_their_direction_and_the_order_of_their_lengths(init, seed):
+    patches = heavy_tailed(np.random.default_rng(seed + 10), 1000, 30)
+    preprocessing = whitened(patches)
+    means = starting_means(
+        init, whole_sample(patches), preprocessing, 20, np.random.RandomState(seed)
+    )
+    chosen = origins(means, patches, preprocessing)
+    assert len(rows_of(chosen)) == 20
+    before, after = lengths_of(chosen, preprocessing), lengths_of(means, preprocessing)
+    assert (after < before).all()
+    assert_array_equal(np.argsort(after), np.argsort(before))
+
+
+@seeds
+def test_seeds_of_clusters_stay_nearly_where_they_were(seed):
+    patches = clustered(np.random.default_rng(seed), 400, 20, 8, noise=1e-3)
+    preprocessing = whitened(patches)
+    means = starting_means(
+        "k-means++", whole_sample(patches), preprocessing, 8, np.random.RandomState(seed)
+    )
+    chosen = origins(means, patches, preprocessing)
+    moved = np.linalg.norm(means - chosen, axis=1)
+    assert (moved < 1e-3 * np.linalg.norm(chosen - preprocessing.mean, axis=1)).all()
+    # One of each cluster.
+    distances = np.linalg.norm(means[:, np.newaxis] - means, axis=2)
+    assert distances[~np.eye(8, dtype=bool)].min() > 1
+
+
+@inits
+@seeds
+def test_seeds_that_are_not_whitened_are_patches(init, seed):
+    patches = heavy_tailed(np.random.default_rng(seed + 20), 500, 30)
+    for preprocessing in (Preprocessing(), Preprocessing(0.1)):
+        means = starting_means(
+            init, whole_sample(patches), preprocessing, 20, np.random.RandomState(seed)
+        )
+        assert len(rows_of(means)) == 20
+        assert rows_of(means) <= rows_of(patches)
+
+
+@inits
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_seeds_of_all_patches_stay_and_repeat(init, dtype):
+    patches = np.repeat(np.random.default_rng(30).normal(size=(12, 7)).astype(dtype), 3, axis=0)
+    preprocessing = whitened(patches)
+    for n_components in (12, 30):
+        means = starting_means(
+            init, whole_sample(patches), preprocessing, n_components, np.random.RandomState(0)
+        )
+        assert len(rows_of(means)) == 12
+        assert_allclose(means, origins(means, patches[::3], preprocessing), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["heavy_tailed", "clustered"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@seeds
+def test_seeds_are_drawn_in_as_the_literal_twin_does(kind, dtype, seed):
+    rng = np.random.default_rng(seed + 40)
+    if kind == "clustered":
+        patches = clustered(rng, 80, 6, 5, noise=0.1)
+    else:
+        patches = heavy_tailed(rng, 80, 6)
+    patches, weights = patches.astype(dtype), rng.uniform(0.2, 3, size=80)
+    mean, whitener = _reference.whitening(patches.astype(np.float64), weights, 0.1)
+    chosen = patches[rng.choice(80, 5, replace=False)].astype(np.float64)
+    expected = _reference.drawn_in(chosen, patches, weights, mean, whitener, SEED_LENGTH)
+    found = drawn_in(chosen, patches, weights, Preprocessing(None, mean, whitener))
+    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert np.abs(found - chosen).max() > 0.1
+    everything = patches.astype(np.float64)
+    assert_allclose(
+        drawn_in(everything, patches, weights, Preprocessing(None, mean, whitener)),
+        _reference.drawn_in(everything, patches, weights, mean, whitener, SEED_LENGTH),
+        rtol=1e-9,
+    )

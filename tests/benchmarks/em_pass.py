@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dense_torch import DenseTorchEM, GroupedTorchEM
-from paper_mnist import PAPER
+from peers import PAPER
 from sklearn.utils import check_random_state
 
 from sklearn_calm import ConvGMMFeatures, __version__
@@ -32,7 +32,7 @@ def ours(X, features, learned):
     """A function that makes one pass."""
     images = Images(X, features._model.geometry)
     noise = "auto" if learned else 1.0
-    batch_size = features._batch_size(images)
+    batch_size = features._batch_size(images, features.n_components)
     learning = Learning(learned, noise, batch_size, Workers(), check_random_state(0), Scratch())
     parameters = features._parameters(images.geometry)
 

@@ -15,26 +15,13 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from peers import PAPER
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm.plotting import KernelDisplay, LowerBoundDisplay
-
-PAPER = {
-    "n_components": 64,
-    "patch_size": 20,
-    "padding": 2,
-    "assignment": "image",
-    "normalize": None,
-    "whiten": False,
-    "noise_variance": 1.0,
-    "learn_weights": False,
-    "init_params": "random",
-    "pooling": "logsumexp",
-    "pool_grid": 1,
-}
 
 
 def without_constants(lower_bounds, images, n_positions, padded_size):

@@ -1,0 +1,120 @@
+"""What we are compared with: k-means features, scattering, raw pixels, PCA, the paper's layer."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
+
+N_THREADS = 2
+PAPER = {
+    "n_components": 64,
+    "patch_size": 20,
+    "padding": 2,
+    "assignment": "image",
+    "normalize": None,
+    "whiten": False,
+    "noise_variance": 1.0,
+    "learn_weights": False,
+    "init_params": "random",
+    "pooling": "logsumexp",
+    "pool_grid": 1,
+}
+
+
+def map_threads(function, X, batch_size):
+    """function(batch) of all batches, in one array; BLAS keeps to one thread in each."""
+    batches = [X[start : start + batch_size] for start in range(0, len(X), batch_size)]
+    with threadpool_limits(1), ThreadPoolExecutor(N_THREADS) as pool:
+        return np.concatenate(list(pool.map(function, batches)))
+
+
+class Flat(TransformerMixin, BaseEstimator):
+    """Pixels as features."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X.reshape(len(X), -1).astype(np.float32)
+
+
+class KMeansFeatures(TransformerMixin, BaseEstimator):
+    """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, sums over a grid."""
+
+    def __init__(self, n_clusters=248, patch_size=6, pool_grid=4, n_patches=400_000, seed=0):
+        self.n_clusters = n_clusters
+        self.patch_size = patch_size
+        self.pool_grid = pool_grid
+        self.n_patches = n_patches
+        self.seed = seed
+
+    def fit(self, X, y=None):
+        rng = np.random.default_rng(self.seed)
+        windows = self._windows(X)
+        rows, ys, xs = (rng.integers(side, size=self.n_patches) for side in windows.shape[:3])
+        patches = self._normalize(windows[rows, ys, xs].reshape(self.n_patches, -1))
+        self.mean_ = patches.mean(axis=0)
+        variances, axes = np.linalg.eigh(np.cov(patches - self.mean_, rowvar=False))
+        self.whitener_ = ((axes / np.sqrt(variances + 0.1)) @ axes.T).astype(np.float32)
+        self.kmeans_ = MiniBatchKMeans(
+            self.n_clusters, batch_size=4096, n_init=1, random_state=self.seed
+        ).fit(self._whiten(patches))
+        return self
+
+    def transform(self, X):
+        return map_threads(self._features, X, 16)
+
+    def _windows(self, X):
+        X = X.reshape(*X.shape[:3], -1)
+        return sliding_window_view(X, (self.patch_size, self.patch_size), axis=(1, 2))
+
+    def _normalize(self, patches):
+        patches = patches.astype(np.float32)
+        patches -= patches.mean(axis=1, keepdims=True)
+        return patches / np.sqrt(patches.var(axis=1, keepdims=True) + 10)
+
+    def _whiten(self, patches):
+        return (patches - self.mean_) @ self.whitener_
+
+    def _features(self, X):
+        windows = self._windows(X)
+        n, rows, columns = windows.shape[:3]
+        patches = self._whiten(self._normalize(windows.reshape(n * rows * columns, -1)))
+        # As KMeans.transform, which takes float32 to float64 and thrice the time.
+        centres = self.kmeans_.cluster_centers_
+        squares = np.square(centres).sum(axis=1) + np.square(patches).sum(axis=1, keepdims=True)
+        squares -= 2 * patches @ centres.T
+        distances = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+        triangle = np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
+        maps = triangle.reshape(n, rows, columns, -1)
+        tops, lefts = (
+            [part * side // self.pool_grid for part in range(self.pool_grid)]
+            for side in (rows, columns)
+        )
+        sums = np.add.reduceat(np.add.reduceat(maps, tops, axis=1), lefts, axis=2)
+        return sums.reshape(n, -1)
+
+
+class Scattering(TransformerMixin, BaseEstimator):
+    """Kymatio's Scattering2D with its NumPy frontend, which is its fastest on a CPU."""
+
+    def __init__(self, J=2):
+        self.J = J
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        from kymatio.numpy import Scattering2D
+
+        scattering = Scattering2D(J=self.J, shape=X.shape[1:3])
+
+        def features(batch):
+            planes = np.moveaxis(batch.reshape(*batch.shape[:3], -1), -1, 1)
+            maps = scattering(np.ascontiguousarray(planes, dtype=np.float32) / 255)
+            return maps.reshape(len(batch), -1)
+
+        return map_threads(features, X, 128)
