@@ -496,7 +496,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         continued = self.warm_start and hasattr(self, "means_")
         if continued:
             check_continued(self.means_, self.n_components, images.geometry)
-        model, sample, fitted_images = prepare(
+        preprocessing, model, sample, fitted_images = prepare(
             images,
             grid_or_name(self.assignment),
             normalize=self.normalize,
@@ -515,7 +515,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             learning,
             self._monitor(images, model),
         )
-        self._keep(images, best.parameters, model.preprocessing)
+        self._keep(images, best.parameters, preprocessing)
         self.lower_bounds_ = best.monitor.lower_bounds
         self.lower_bound_ = self.lower_bounds_[-1]
         self.n_iter_ = best.monitor.n_iter
@@ -546,7 +546,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     def _partial_fit(self, images, first):
         learning = self._learning(images)
         if first:
-            model, sample, _ = prepare(
+            preprocessing, model, sample, _ = prepare(
                 images,
                 grid_or_name(self.assignment),
                 normalize=self.normalize,
@@ -554,7 +554,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
                 reg_covar=self.reg_covar,
                 rng=learning.rng,
             )
-            model = self._full_model(images.geometry, model.preprocessing)
+            model = self._full_model(images.geometry, preprocessing)
             init = check_init(self.init_params, self.n_components, images.geometry)
             parameters = start(sample, model, self.n_components, init, learning)
         else:

@@ -11,6 +11,8 @@ from scipy import linalg
 
 # The variance that is added to that of every patch, as a share of the mean variance of a patch.
 CONTRAST_FLOOR = 0.01
+# Values that are taken to float64 at a time.
+PART_VALUES = 2**16
 
 
 class Preprocessing(NamedTuple):
@@ -63,20 +65,32 @@ def normalize_contrast(patches, floor):
 
 def contrast_floor(patches, weights):
     """The variance added to every patch's own: CONTRAST_FLOOR of the mean one."""
-    patches = patches.astype(np.float64)
-    variance = np.average(patches.var(axis=1), weights=weights)
-    rounding = np.finfo(np.float32).eps * np.average(
-        np.square(patches).mean(axis=1), weights=weights
-    )
+    variance = square = 0.0
+    for part, share in _parts(patches, weights / weights.sum()):
+        variance += share @ part.var(axis=1)
+        square += share @ np.square(part).mean(axis=1)
     # Constant images have no contrast but that of rounding errors, which is not to be amplified.
+    rounding = np.finfo(np.float32).eps * square
     return float(CONTRAST_FLOOR * variance) if variance > rounding else 1.0
 
 
 def patch_moments(patches, weights):
     """Moments of normalised patches (m, D) with weights (m,)."""
-    patches = patches.astype(np.float64)
-    weighted = patches * weights[:, None]
-    return PatchMoments(float(weights.sum()), weighted.sum(axis=0), weighted.T @ patches)
+    length = patches.shape[1]
+    moments = PatchMoments(0.0, np.zeros(length), np.zeros((length, length)))
+    for part, weight in _parts(patches, weights):
+        weighted = part * weight[:, None]
+        added = PatchMoments(float(weight.sum()), weighted.sum(axis=0), weighted.T @ part)
+        moments = moments.merge(added)
+    return moments
+
+
+def _parts(patches, weights):
+    """Patches in float64 and their weights, a part that fits the cache after the other."""
+    step = max(1, PART_VALUES // patches.shape[1])
+    for start in range(0, len(patches), step):
+        part = slice(start, start + step)
+        yield patches[part].astype(np.float64), weights[part]
 
 
 def whitening(moments, reg_covar):

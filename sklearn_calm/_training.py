@@ -58,26 +58,29 @@ def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocess
 
     Returns
     -------
+    preprocessing : Preprocessing
     model : PatchModel
+        Of the images to fit.
     sample : PatchSample
         Normalised, not yet whitened patches.
     images : Images
         What to fit: the images or, where every position is a cell of its own and there are more of
-        them than a sample holds, the sampled patches themselves, as images of one position.
+        them than a sample holds, the normalised patches of the sample, as images of one position.
     """
     sample = sample_patches(images, rng, None if assignment == "patch" else SEED_PATCHES)
-    geometry = images.geometry
-    if assignment == "patch" and not sample.complete:
-        geometry = PatchGeometry(geometry.kernel_shape, geometry.patch_size, (1, 1), (0, 0))
-        images = Images(sample.patches, geometry)
     if preprocessing is None:
         preprocessing = fit_preprocessing(
             sample.patches, sample.weights, normalize=normalize, whiten=whiten, reg_covar=reg_covar
         )
+    geometry, remaining = images.geometry, preprocessing
     normalized = normalize_contrast(sample.patches, preprocessing.contrast_floor)
+    if assignment == "patch" and not sample.complete:
+        geometry = PatchGeometry(geometry.kernel_shape, geometry.patch_size, (1, 1), (0, 0))
+        images = Images(normalized, geometry)
+        remaining = preprocessing._replace(contrast_floor=None)
     sample = sample._replace(patches=normalized)
     cells = Cells.from_assignment(assignment, geometry.map_shape)
-    return PatchModel(geometry, cells, preprocessing), sample, images
+    return preprocessing, PatchModel(geometry, cells, remaining), sample, images
 
 
 def start(sample, model, n_components, init, learning):

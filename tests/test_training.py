@@ -233,7 +233,7 @@ def test_a_step_blends_the_batch_into_the_past(rate):
 @assignments
 def test_what_is_prepared_is_what_all_patches_give(assignment, normalize, whiten):
     problem = make_problem(np.random.default_rng(5), assignment, n_images=5)
-    model, sample, images = prepare(
+    preprocessing, model, sample, images = prepare(
         problem.images,
         assignment,
         normalize=normalize,
@@ -250,6 +250,7 @@ def test_what_is_prepared_is_what_all_patches_give(assignment, normalize, whiten
     assert model.cells == problem.model.cells
     assert_array_equal(sample.patches, normalize_contrast(raw.patches, expected.contrast_floor))
     assert_array_equal(sample.weights, raw.weights)
+    assert model.preprocessing is preprocessing
     if whiten:
         assert_array_equal(model.preprocessing.whitener, expected.whitener)
     else:
@@ -258,7 +259,7 @@ def test_what_is_prepared_is_what_all_patches_give(assignment, normalize, whiten
 
 def test_preprocessing_is_kept_where_it_is_given():
     problem = make_problem(np.random.default_rng(6), "image", "both")
-    model, sample, _ = prepare(
+    _, model, sample, _ = prepare(
         problem.images,
         "image",
         **PREPARED,
@@ -276,10 +277,14 @@ def test_of_very_many_patches_a_sample_is_fitted(monkeypatch):
     problem = make_problem(rng, "patch", n_images=30)
     monkeypatch.setattr(_init, "MAX_PATCHES", 300)
     random = {"rng": np.random.RandomState(0)}
-    model, sample, images = prepare(problem.images, "patch", **PREPARED, **random)
+    preprocessing, model, sample, images = prepare(problem.images, "patch", **PREPARED, **random)
     assert len(images) == len(sample.patches) == 300
     assert model.cells.n_cells == model.geometry.n_positions == 1
     assert model.geometry.kernel_shape == problem.model.geometry.kernel_shape
+    # The sampled patches are normalised already.
+    assert preprocessing.contrast_floor > 0
+    assert model.preprocessing.contrast_floor is None
+    assert_array_equal(images.X.reshape(300, -1), sample.patches)
     # One pass over the sampled patches is a pass of an ordinary mixture over them.
     parameters = problem.parameters(rng)
     statistics = run_e_step(images, parameters, model, make_learning(batch_size=64))
@@ -296,7 +301,7 @@ def test_of_very_many_patches_a_sample_is_prepared_where_images_are_fitted(monke
     problem = make_problem(np.random.default_rng(8), (2, 3), n_images=30)
     monkeypatch.setattr(_training, "SEED_PATCHES", 100)
     random = {"rng": np.random.RandomState(0)}
-    model, sample, images = prepare(problem.images, (2, 3), **PREPARED, **random)
+    _, model, sample, images = prepare(problem.images, (2, 3), **PREPARED, **random)
     assert images is problem.images
     assert len(sample.patches) == 100
     assert model.cells == problem.model.cells
