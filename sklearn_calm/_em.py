@@ -176,9 +176,7 @@ def log_joint(patches, layer, scratch=None):
     -------
     maps : ndarray of shape (rows, n, columns, K)
     """
-    maps = correlate(patches, layer.weight, scratch)
-    maps += layer.bias
-    return maps
+    return correlate(patches, layer.weight, layer.bias, scratch)
 
 
 def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=None):

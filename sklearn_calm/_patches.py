@@ -111,20 +111,21 @@ def _stripes(images, geometry, scratch):
     return stripes.reshape(n * n_columns, -1)
 
 
-def correlate(patches, kernels, scratch=None):
-    """Inner product of every patch with every kernel: a convolution layer without its bias.
+def correlate(patches, kernels, bias=None, scratch=None):
+    """Inner product of every patch with every kernel, and a bias: a convolution layer.
 
     Parameters
     ----------
     patches : Patches
     kernels : ndarray of shape (K, D)
+    bias : ndarray of shape (K,) or None
     scratch : Scratch or None
         Where the maps go; they are then good until its next use in this thread.
 
     Returns
     -------
     maps : ndarray of shape (rows, n, columns, K)
-        kernels[k] . x~_u; for normalised patches by eq. 11.
+        kernels[k] . x~_u + bias[k]; for normalised patches by eq. 11.
     """
     n_rows, n_columns = patches.geometry.map_shape
     if patches.deviation is not None:
@@ -132,11 +133,15 @@ def correlate(patches, kernels, scratch=None):
     scratch = Scratch() if scratch is None else scratch
     shape = (n_rows, len(patches.stripes), len(kernels))
     maps = scratch.empty("maps", shape, patches.stripes.dtype)
-    np.matmul(patches.blocks, kernels.T, out=maps)
-    maps = maps.reshape(n_rows, -1, n_columns, len(kernels))
-    if patches.deviation is not None:
-        maps /= patches.deviation[..., None]
-    return maps
+    scale = None if patches.deviation is None else 1 / patches.deviation.reshape(n_rows, -1, 1)
+    # One output row after the other, while it is in the cache.
+    for y, (block, row) in enumerate(zip(patches.blocks, maps, strict=True)):
+        np.matmul(block, kernels.T, out=row)
+        if scale is not None:
+            row *= scale[y]
+        if bias is not None:
+            row += bias
+    return maps.reshape(n_rows, -1, n_columns, len(kernels))
 
 
 def correlate_adjoint(patches, maps, scale=None):

@@ -207,7 +207,7 @@ def test_stripes_in_used_memory_are_the_same(floor):
         kernels = rng.normal(size=(2 + seed % 2, geometry.patch_length))
         fresh = correlate(view_patches(images, geometry, contrast_floor=floor), kernels)
         used = view_patches(images, geometry, contrast_floor=floor, scratch=scratch)
-        assert_array_equal(correlate(used, kernels, scratch), fresh)
+        assert_array_equal(correlate(used, kernels, scratch=scratch), fresh)
 
 
 def test_images_need_not_be_contiguous():
