@@ -67,7 +67,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, default=64
-        Number of kernels K. More kernels give better features, in proportion to time.
+        Number of kernels K. More kernels give better features, in proportion to time: raise it
+        until accuracy or patience ends; a hundred to some thousand are usual.
 
     patch_size : int or tuple (height, width), default=5
         Size of a kernel. An int is square, and clipped to the image; a pair must fit the padded
@@ -75,7 +76,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         see whole objects.
 
     stride : int or tuple (vertical, horizontal), default=1
-        Step between patches. 2 takes a quarter of the time, at some loss of accuracy.
+        Step between patches. Raise it for speed: 2 takes a quarter of the time of `transform`, at
+        some loss of accuracy.
 
     padding : int or tuple (vertical, horizontal), default=2
         Zeros around the image. An int is clipped to one less than the patch, so that every patch
@@ -90,49 +92,59 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         The cells of an image, each of which holds one patch of the mixture: "image" is one cell,
         the paper's model; (rows, columns) a grid of cells; with "patch" every position is a cell,
         which is an ordinary Gaussian mixture over all patches. Where there are more than some
-        400000 patches, "patch" is fitted on a random sample of them.
+        400000 patches, "patch" is fitted on a random sample of them. Change it to "image" to find
+        one object per image, or for the paper's layer; for features "patch" does best and is
+        fastest.
 
     normalize : {None, "contrast"}, default="contrast"
-        "contrast" subtracts the mean of each patch and divides by its deviation. None keeps the
-        brightness of patches: use it where brightness is what tells classes apart, or to read
-        `score_samples` as a likelihood of pixels.
+        "contrast" subtracts the mean of each patch and divides by its deviation: for photographs.
+        None keeps the brightness of patches: use it where light does not vary, as in strokes on
+        an empty ground, or to read `score_samples` as a likelihood of pixels.
 
     whiten : bool, default=True
         Whether the mixture is fitted on whitened patches, which is a mixture with a shared full
-        covariance. Without it most kernels are spent on smooth patches.
+        covariance. Without it most kernels are spent on smooth patches. Turn it off to read
+        kernels as pictures, or to read `score_samples` as a likelihood of pixels.
 
     reg_covar : float, default=0.1
         Ridge added to the covariance that whitening inverts, relative to the mean variance. Raise
-        it for noisy images.
+        it to 1 for strokes, for large patches and for noisy images; lower it with care, as then
+        what whitening amplifies is noise.
 
     noise_variance : "auto" or float, default="auto"
-        Variance of the noise. "auto" learns it; a float keeps it, as the paper does with 1.0.
+        Variance of the noise. "auto" learns it; a float keeps it, as the paper does with 1.0. A
+        smaller one makes responsibilities harder, and changes features by "triangle" little.
 
     learn_weights : bool, default=True
-        Whether to learn the weights of the components; False keeps them uniform, as the paper does.
+        Whether to learn the weights of the components; False keeps them uniform, as the paper
+        does, and where kernels of rare patches are to count as much as others.
 
     pooling : {"logsumexp", "max", "mean", "triangle"} or None, default="triangle"
         How the log joint of a component is pooled over each region: "logsumexp", the paper's log
         posterior; "max"; "mean" of its responsibilities; "triangle", the mean of what lies above
-        the mean of all components. None returns the maps themselves, of shape (n, rows, columns,
+        the mean of all components. "triangle" does best in a linear classifier; "mean" is to be
+        read as shares. None returns the maps themselves, of shape (n, rows, columns,
         n_components), as images for a next layer.
 
     pool_grid : int or tuple (rows, columns), default=4
-        Grid of regions. An int is square, and clipped to the map; a pair must fit the map.
+        Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower
+        it where things may lie anywhere in the image, or for fewer features; for textures 1.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
-        Where EM starts: patches chosen by k-means++ or at random; standard normal kernels, as in
-        the paper; or kernels of the shape of `means_`.
+        Where EM starts: patches chosen by k-means++ or at random, with `whiten` drawn in towards
+        the mean patch; standard normal kernels, as in the paper; or kernels of the shape of
+        `means_`, such as those of another fit.
 
     n_init : int, default=1
-        Number of starts; the best objective is kept.
+        Number of starts; the best objective is kept. Raise it where few kernels are to be read;
+        accuracy hardly gains.
 
     max_iter : int, default=100
-        Most passes over the images.
+        Most passes over the images. Accuracy seldom gains after some ten.
 
     tol : float, default=1e-2
-        EM stops when a pass gains less than this in log-likelihood per cell. 0 makes exactly
-        `max_iter` passes.
+        EM stops when a pass gains less than this in log-likelihood per cell. Lower it to read
+        kernels or likelihoods; 0 makes exactly `max_iter` passes.
 
     batch_size : int or "auto", default="auto"
         Images worked on at a time. Smaller batches take less memory; results differ in rounding

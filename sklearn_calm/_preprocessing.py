@@ -59,16 +59,25 @@ def normalize_contrast(patches, floor):
     """Raw patches (m, D) less their mean, divided by their deviation (eq. 10)."""
     if floor is None:
         return patches
-    variance = patches.var(axis=1, keepdims=True)
-    return (patches - patches.mean(axis=1, keepdims=True)) / np.sqrt(variance + floor)
+    normalized = _centred(patches)
+    normalized /= np.sqrt(_mean_squares(normalized) + floor)[:, None]
+    return normalized
+
+
+def _centred(patches):
+    return patches - patches.mean(axis=1, keepdims=True)
+
+
+def _mean_squares(patches):
+    return np.einsum("md,md->m", patches, patches) / patches.shape[1]
 
 
 def contrast_floor(patches, weights):
     """The variance added to every patch's own: CONTRAST_FLOOR of the mean one."""
     variance = square = 0.0
     for part, share in _parts(patches, weights / weights.sum()):
-        variance += share @ part.var(axis=1)
-        square += share @ np.square(part).mean(axis=1)
+        variance += share @ _mean_squares(_centred(part))
+        square += share @ _mean_squares(part)
     # Constant images have no contrast but that of rounding errors, which is not to be amplified.
     rounding = np.finfo(np.float32).eps * square
     return float(CONTRAST_FLOOR * variance) if variance > rounding else 1.0

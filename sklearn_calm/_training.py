@@ -1,4 +1,8 @@
-"""Fitting the mixture: every way of it is map(e_step), reduce(merge), m_step."""
+"""Fitting the mixture: every way of it is map(e_step), reduce(merge), m_step.
+
+Seeds and whitening, too, are found with one BLAS thread, so that the model is the same to the last
+bit for any number of threads.
+"""
 
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +25,7 @@ from sklearn_calm._em import (
     merge,
     objective,
 )
+from sklearn_calm._execution import single_threaded_blas
 from sklearn_calm._images import Images
 from sklearn_calm._init import sample_patches, starting_means
 from sklearn_calm._patches import PatchGeometry
@@ -53,6 +58,7 @@ class MixtureFit(NamedTuple):
     n_dead: int
 
 
+@single_threaded_blas()
 def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocessing=None):
     """Sample patches and fit their preprocessing, unless it is given.
 
@@ -83,6 +89,7 @@ def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocess
     return preprocessing, PatchModel(geometry, cells, remaining), sample, images
 
 
+@single_threaded_blas()
 def start(sample, model, n_components, init, learning):
     """Parameters to start EM from.
 
