@@ -79,10 +79,10 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         Step between patches. Raise it for speed: 2 takes a quarter of the time of `transform`, at
         some loss of accuracy.
 
-    padding : int or tuple (vertical, horizontal), default=2
+    padding : int or tuple (vertical, horizontal), default=0
         Zeros around the image. An int is clipped to one less than the patch, so that every patch
-        sees the image. 2 keeps the size of the map that of the image; 0 takes less time, and costs
-        accuracy where small images show something at their borders.
+        sees the image. Pad small images of things on an empty ground, by some 2, if they reach the
+        border; on photographs kernels would be spent on the edge of the picture.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
@@ -277,7 +277,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         *,
         patch_size=5,
         stride=1,
-        padding=2,
+        padding=0,
         image_shape="auto",
         assignment="patch",
         normalize="contrast",

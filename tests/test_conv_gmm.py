@@ -207,8 +207,15 @@ def test_pairs_are_kept_as_they_are(shape, patch_size, padding, map_shape):
     assert_allclose(maps, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_maps_are_as_large_as_the_images_by_default():
-    options = {"n_components": 3, "pooling": None, "max_iter": 2, "tol": 0, "random_state": 0}
+def test_half_a_patch_of_padding_keeps_the_size_of_the_images():
+    options = {
+        "n_components": 3,
+        "padding": 2,
+        "pooling": None,
+        "max_iter": 2,
+        "tol": 0,
+        "random_state": 0,
+    }
     X = make_images(49)
     model = ConvGMMFeatures(**options).fit(X)
     assert model.means_.shape == (3, 5, 5, 1)

@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--openml", action="store_true", help="fetch the data from OpenML")
     parser.add_argument("--n-train", type=int, default=10000, help="images to train on, at most")
     parser.add_argument("--n-components", type=int, default=64)
-    parser.add_argument("--patch-size", type=int, help="4 for digits, else 6")
+    parser.add_argument("--patch-size", type=int, default=5)
     parser.add_argument("--out", default=".demo", metavar="FOLDER", help="where the pictures go")
     args = parser.parse_args()
     matplotlib.use("Agg")
@@ -76,8 +76,9 @@ def main():
     score, C = accuracy(*pixels, y_train, y_test)
     print(f"raw pixels, logistic regression: test accuracy {score:.4f} (C={C})")
 
-    patch_size = args.patch_size or (4 if args.dataset == "digits" else 6)
-    features = ConvGMMFeatures(args.n_components, patch_size=patch_size, random_state=0, verbose=1)
+    features = ConvGMMFeatures(
+        args.n_components, patch_size=args.patch_size, random_state=0, verbose=1
+    )
     started = time.perf_counter()
     columns = features.fit_transform(X_train), features.transform(X_test)
     seconds = time.perf_counter() - started

@@ -49,7 +49,7 @@ def settings():
         "ours, defaults": ours(64),
     }
     one_region = ours(64, patch_size=20, padding=2, reg_covar=1.0, pool_grid=1)
-    strokes = ours(400, patch_size=8, normalize=None, reg_covar=1.0)
+    strokes = ours(400, patch_size=8, padding=2, normalize=None, reg_covar=1.0)
     return {
         "mnist": (
             "mnist",
@@ -62,10 +62,14 @@ def settings():
             {
                 **peers,
                 "k-means, 248, 6 x 6": KMeansFeatures(248),
-                "ours, 248, 6 x 6": ours(248, patch_size=6),
+                "ours, 248, 6 x 6": ours(248, patch_size=6, padding=2),
             },
         ),
-        "fashion": ("fashion", 60_000, {**peers, "ours, 800, 6 x 6": ours(800, patch_size=6)}),
+        "fashion": (
+            "fashion",
+            60_000,
+            {**peers, "ours, 800, 6 x 6": ours(800, patch_size=6, padding=2)},
+        ),
         "cifar10": (
             "cifar10",
             50_000,
