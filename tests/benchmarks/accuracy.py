@@ -89,6 +89,7 @@ def settings():
                 "PCA": make_pipeline(Flat(), PCA(40, random_state=0)),
                 "scattering, J=1": Scattering(1),
                 "ours, defaults": ours(64),
+                "ours, padding=2": ours(64, padding=2),
             },
         ),
     }
@@ -120,27 +121,27 @@ def standardized(train, *others, root):
     return parts
 
 
-def logistic(exponent):
-    return LogisticRegression(C=10.0 ** (exponent / 2), max_iter=500)
+def logistic(exponent, tol):
+    return LogisticRegression(C=10.0 ** (exponent / 2), max_iter=500, tol=tol)
 
 
 def ridge(exponent, n):
     return RidgeClassifier(n * 10.0 ** (exponent / 2))
 
 
-def choose_classifier(F, y, root):
+def choose_classifier(F, y, root, tol):
     """The best on a validation part: (accuracy, name, classifier for n images)."""
     F, F_val, y, y_val = train_test_split(F, y, test_size=0.4, stratify=y, random_state=0)
     F, F_val = standardized(F, F_val, root=root)
 
     def logistic_accuracy(exponent):
-        return logistic(exponent).fit(F, y).score(F_val, y_val)
+        return logistic(exponent, tol).fit(F, y).score(F_val, y_val)
 
     def ridge_accuracy(exponent):
         return ridge(exponent, len(F)).fit(F, y).score(F_val, y_val)
 
     accuracy, exponent = climb(logistic_accuracy, -4)
-    best = (accuracy, f"LR {10 ** (exponent / 2):.2g}", lambda n: logistic(exponent))
+    best = (accuracy, f"LR {10 ** (exponent / 2):.2g}", lambda n: logistic(exponent, tol))
     accuracy, exponent_ridge = climb(ridge_accuracy, -4)
     if accuracy > best[0]:
         name = f"ridge {10 ** (exponent_ridge / 2):.2g}"
@@ -161,7 +162,7 @@ def climb(accuracy, best):
     return known[best], best
 
 
-def measure(features, X, X_test, y, y_test, times=False):
+def measure(features, X, X_test, y, y_test, *, tol=1e-4, times=False):
     """One row: number of features, accuracy, seconds to fit, images per second, classifier."""
     started = time.perf_counter()
     features.fit(X)
@@ -173,7 +174,7 @@ def measure(features, X, X_test, y, y_test, times=False):
         return F_test.shape[1], np.nan, fit_seconds, rate, ""
     F = features.transform(X)
     few = np.random.default_rng(0).permutation(len(F))[:N_VALIDATED]
-    found = [(*choose_classifier(F[few], y[few], root), root) for root in (False, True)]
+    found = [(*choose_classifier(F[few], y[few], root, tol), root) for root in (False, True)]
     _, name, classifier, root = max(found, key=lambda choice: choice[0])
     F, F_test = standardized(F, F_test, root=root)
     accuracy = classifier(len(F)).fit(F, y).score(F_test, y_test)
@@ -187,6 +188,7 @@ def main():
     parser.add_argument("--data", default=".data", metavar="FOLDER")
     parser.add_argument("--settings", nargs="*", default=list(known), choices=list(known))
     parser.add_argument("--rows", nargs="*", help="rows whose name contains one of these")
+    parser.add_argument("--tol", type=float, default=1e-4, help="of logistic regression")
     parser.add_argument("--times", action="store_true", help="leave the classifier out")
     args = parser.parse_args()
     # Some features do not let logistic regression converge in its 500 iterations.
@@ -205,7 +207,9 @@ def main():
         for row, features in rows.items():
             if args.rows and not any(part in row for part in args.rows):
                 continue
-            n, accuracy, seconds, rate, chosen = measure(features, *split, args.times)
+            n, accuracy, seconds, rate, chosen = measure(
+                features, *split, tol=args.tol, times=args.times
+            )
             print(
                 f"{row:30}{n:8}{accuracy:10.4f}{seconds:8.1f}{rate:10.0f}  {chosen}",
                 flush=True,
