@@ -395,7 +395,6 @@ def test_two_fits_at_once_give_what_each_gives_alone():
     alone = [fit(images) for images in X]
     with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(fit, X * 3))
-    # Seeds and whitening come from BLAS with as many threads as it finds free: bits may differ.
     for i, model in enumerate(together):
         assert_same_model(model, alone[i % 2], rtol=1e-9)
 
