@@ -26,7 +26,7 @@ CONFIGURATIONS = [
     ConvGMMFeatures(**TINY, **PAPER),
     ConvGMMFeatures(**TINY, assignment="image", pooling="mean", whiten=False),
     ConvGMMFeatures(**TINY, assignment=(1, 1), pooling="max", normalize=None, whiten=False),
-    ConvGMMFeatures(**TINY, patch_size=2, padding=0),
+    ConvGMMFeatures(**TINY, patch_size=2, padding=1),
     ConvGMMFeatures(**TINY, patch_size=2, stride=2, padding=1, pooling="max", normalize=None),
     ConvGMMFeatures(**TINY, patch_size=2, pooling="logsumexp", n_jobs=2, batch_size=3, n_init=2),
     ConvGMMFeatures(**TINY, patch_size=2, init_params="random_from_data", reg_covar=0),

@@ -7,8 +7,8 @@ FOLDER holds mnist.npz, fashion.npz and cifar10.npz (X_train, y_train, X_test, y
 has the same split and a linear classifier on standardised features: logistic or ridge regression.
 Which of them, its penalty, and whether the (signed) square root is taken of the features first, are
 chosen for each row on a validation part of the training images; the test images are looked at once.
-Seconds are those of
-this run: of `fit`, and of `transform` on the test images; with --times nothing else is done.
+Seconds are those of this run: of `fit`, and of `transform` on the test images; with --times nothing
+else is done.
 """
 
 import argparse

@@ -3,11 +3,11 @@
     python tests/benchmarks/study.py --data FOLDER [--n-train 4000] [--n-test 4000] [--seeds 3]
 
 FOLDER holds mnist.npz, fashion.npz and cifar10.npz (X_train, y_train, X_test, y_test). Each seed
-draws other training images and other starting kernels. All rows make ten passes, with a padding
-of 2 where they do not say another. But for the last block all rows have 1024
-features or nearly so. The classifier is ridge regression on standardised features, its penalty
-chosen on a fifth of the training images. Cells are the mean accuracy on the test images in percent
-and the standard deviation over seeds; seconds are those of `fit`, mean over all.
+draws other training images and other starting kernels. All rows make ten passes, with a padding of
+2, where they do not say another. But for the last block all rows have 1024 features or nearly so.
+The classifier is ridge regression on standardised features, its penalty chosen on a fifth of the
+training images. Cells are the mean accuracy on the test images in percent and the standard
+deviation over seeds; seconds are those of `fit`, mean over all.
 """
 
 import argparse
