@@ -79,13 +79,19 @@ def gather(images, rows, positions):
 
 def distinct(patches, weights):
     """Patches in an order of their own, equal ones joined and their weights added."""
-    # Any fixed direction orders the patches; only equal ones tie.
-    direction = np.random.RandomState(0).standard_normal(patches.shape[1])
-    order = np.argsort((patches * direction).sum(axis=1), kind="stable")
-    patches, weights = patches[order], weights[order]
-    new = np.ones(len(patches), dtype=bool)
-    new[1:] = (patches[1:] != patches[:-1]).any(axis=1)
-    return patches[new], np.add.reduceat(weights, np.flatnonzero(new))
+    first, weights = join_equal(patches, weights)
+    return patches[first], weights
+
+
+def join_equal(rows, weights):
+    """The first of each kind of equal rows, in an order of their own, and the weights of each."""
+    # Any fixed direction orders the rows; only equal ones tie.
+    direction = np.random.RandomState(0).standard_normal(rows.shape[1])
+    order = np.argsort((rows * direction).sum(axis=1), kind="stable")
+    ordered = rows[order]
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return order[new], np.add.reduceat(weights[order], np.flatnonzero(new))
 
 
 def starting_means(init, sample, preprocessing, n_components, rng):

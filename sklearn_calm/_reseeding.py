@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from sklearn_calm._em import conv_layer, dead_components, log_joint, patch_energies
-from sklearn_calm._init import gather
+from sklearn_calm._init import gather, join_equal
 from sklearn_calm._preprocessing import normalize_contrast
 
 MAX_IMAGES = 1000
@@ -70,8 +70,7 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
 def _joined(images, rows):
     """Of equal images the first, with the weight of all: three copies are one image of weight 3."""
     pixels = np.asarray(images.X[rows]).reshape(len(rows), -1)
-    _, first, kind = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
-    weights = np.bincount(kind.ravel(), images.weights(rows))
+    first, weights = join_equal(pixels, images.weights(rows))
     order = np.argsort(first)
     return rows[first[order]], weights[order]
 
