@@ -18,7 +18,6 @@ from sklearn_calm._patches import (
     correlate_adjoint,
     even_edges,
     gather_adjoint,
-    pixel_energy,
     view_patches,
 )
 from sklearn_calm._preprocessing import Preprocessing
@@ -199,13 +198,9 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
         maps, model.cells, sample_weight, scratch=scratch
     )
     if positions is None:
-        counts = sum(
-            s.ravel() @ row.reshape(s.size, -1) for s, row in zip(scale, gamma, strict=True)
-        )
-        sums = correlate_adjoint(patches, gamma, scale)
+        sums, counts = correlate_adjoint(patches, gamma, scale)
     else:
-        counts = scale.reshape(len(scale), -1)[positions] @ gamma
-        sums = gather_adjoint(patches, positions, gamma, scale)
+        sums, counts = gather_adjoint(patches, positions, gamma, scale)
     n_images = float(sample_weight.sum())
     return SufficientStatistics(
         sums=sums.astype(np.float64),
@@ -287,7 +282,7 @@ def _sum_last(values):
 def energies(images, model):
     """Q of each image, the squares that its likelihood counts (eq. 14): float64, shape (n,)."""
     if model.counts_pixels:
-        return pixel_energy(images).sum(axis=(1, 2), dtype=np.float64)
+        return np.square(images).sum(axis=(1, 2, 3), dtype=np.float64)
     return patch_energies(images, model).sum(axis=(0, 2), dtype=np.float64)
 
 
@@ -296,8 +291,8 @@ def patch_energies(images, model):
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     if whitener is None:
         return model.view(images, square_norm=True).square_norm
-    whitened = correlate(model.view(images), whitener.astype(images.dtype))
-    whitened -= (whitener @ mean).astype(images.dtype)
+    kernels, bias = whitener.astype(images.dtype), -(whitener @ mean).astype(images.dtype)
+    whitened = correlate(model.view(images), kernels, bias)
     return np.einsum("rnck,rnck->rnc", whitened, whitened)
 
 

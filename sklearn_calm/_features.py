@@ -1,19 +1,40 @@
 """What a fitted layer says of images: features, log-likelihoods."""
 
+from itertools import repeat
+
+import numpy as np
+
 from sklearn_calm._em import ConvLayer, log_joint, log_likelihoods, responsibilities
-from sklearn_calm._pooling import pool
+from sklearn_calm._patches import correlate_rows
+from sklearn_calm._pooling import pool, pool_triangle
+from sklearn_calm._scratch import Scratch
 
 
 def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None):
     """Features of a batch of images: (n, n_features), or maps for pooling None."""
+    patches = model.view(images.read(rows), scratch)
     if pooling == "triangle":
-        layer = less_mean(layer)
-    maps = log_joint(model.view(images.read(rows), scratch), layer, scratch)
+        return _triangle(patches, less_mean(layer), pool_grid, scratch)
+    maps = log_joint(patches, layer, scratch)
     if pooling is None:
         return maps.transpose(1, 0, 2, 3).copy()
     if pooling == "mean":
         maps = responsibilities(maps, model.cells)
     return pool(maps, pooling, pool_grid)
+
+
+def _triangle(patches, layer, pool_grid, scratch):
+    """Features that need no maps: each output row is pooled while it is in the cache."""
+    n_rows, n_columns = patches.geometry.map_shape
+    n, dtype = len(patches.stripes) // n_columns, patches.stripes.dtype
+    scratch = Scratch() if scratch is None else scratch
+    row = scratch.empty("row", (n * n_columns, len(layer.bias)), dtype)
+    rows = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
+    if patches.deviation is None:
+        scale = np.ones((n_rows, n, n_columns), dtype)
+    else:
+        scale = 1 / patches.deviation
+    return pool_triangle(rows, scale, pool_grid)
 
 
 def less_mean(layer):

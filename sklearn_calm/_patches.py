@@ -6,12 +6,16 @@ a plain slice of its columns, which BLAS multiplies in place (docs/mathematics.r
 price is a copy that is `width` times the batch, instead of `height * width` times.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from sklearn_calm._scratch import Scratch
+
+# Columns of box sums that are found by one product.
+BAND_COLUMNS = 64
 
 
 class PatchGeometry(NamedTuple):
@@ -50,23 +54,28 @@ class PatchGeometry(NamedTuple):
 class Patches(NamedTuple):
     """The patches of a batch of n images: a view of its stripes.
 
-    With contrast normalisation the view is of x~ = (x - mean) / deviation (eq. 10); `correlate` and
-    `correlate_adjoint` fold the two operations in, and `deviation` holds what they divide by.
+    A unit beside the values of each patch lets kernels carry their bias within the product. With
+    contrast normalisation the patches x~ = (x - mean) / deviation (eq. 10) are seen `deviation`
+    times as large, and so is their unit: kernels whose values add up to zero do not see the mean.
     """
 
-    stripes: np.ndarray  # (n * columns, padded height * patch width * channels)
+    stripes: np.ndarray  # (n * columns, padded height * (patch width * channels + 1))
     geometry: PatchGeometry
     deviation: np.ndarray | None  # (rows, n, columns), or None for raw patches
     square_norm: np.ndarray | None  # (rows, n, columns), |x~_u|^2, where asked for
 
     @property
     def blocks(self):
-        """Patches of each output row: a strided view (rows, n * columns, D), never to be copied."""
+        """Patches of each output row, a strided view (rows, n * columns, length): not to be copied.
+
+        The unit is the last value of a patch's first row; its other rows end in a value that
+        kernels multiply by zero.
+        """
         n_rows = self.geometry.map_shape[0]
-        (height, width), channels = self.geometry.patch_size, self.geometry.image_shape[2]
+        row_length = self.stripes.shape[1] // self.geometry.padded_shape[0]
         step, item = self.stripes.strides
-        row_step = self.geometry.stride[0] * width * channels * item
-        shape = (n_rows, len(self.stripes), height * width * channels)
+        row_step = self.geometry.stride[0] * row_length * item
+        shape = (n_rows, len(self.stripes), self.geometry.patch_size[0] * row_length)
         return as_strided(self.stripes, shape, (row_step, step, item), writeable=False)
 
 
@@ -86,28 +95,34 @@ def view_patches(images, geometry, *, contrast_floor=None, square_norm=False, sc
     """
     scratch = Scratch() if scratch is None else scratch
     if contrast_floor is None:
-        norms = box_sums(pixel_energy(images), geometry) if square_norm else None
-        return Patches(_stripes(images, geometry, scratch), geometry, None, norms)
+        norms = box_sums(np.square(images), geometry) if square_norm else None
+        return Patches(_stripes(images, geometry, None, scratch), geometry, None, norms)
     # A constant added to an image changes no normalised patch; taking the mean away first spares
     # float32 the difference of two large numbers.
     images = images - images.mean(axis=(1, 2, 3), keepdims=True)
     length = geometry.patch_length
-    mean = box_sums(images.sum(axis=3), geometry) / length
-    variance = np.maximum(box_sums(pixel_energy(images), geometry) / length - mean * mean, 0)
+    mean = box_sums(images, geometry) / length
+    variance = np.maximum(box_sums(np.square(images), geometry) / length - mean * mean, 0)
     norms = length * variance / (variance + contrast_floor) if square_norm else None
     deviation = np.sqrt(variance + contrast_floor, dtype=images.dtype)
-    return Patches(_stripes(images, geometry, scratch), geometry, deviation, norms)
+    return Patches(_stripes(images, geometry, deviation, scratch), geometry, deviation, norms)
 
 
-def _stripes(images, geometry, scratch):
+def _stripes(images, geometry, unit, scratch):
     n, height, _, channels = images.shape
-    n_columns, width = geometry.map_shape[1], geometry.patch_size[1]
+    (n_rows, n_columns), width = geometry.map_shape, geometry.patch_size[1]
     images = np.ascontiguousarray(images)
     image_step, row_step, pixel_step, item = images.strides
-    shape = (n, n_columns, height, width * channels)
+    shape = (n, n_columns, height, width * channels + 1)
     stripes = scratch.empty("stripes", shape, images.dtype)
     steps = (image_step, geometry.stride[1] * pixel_step, row_step, item)
-    stripes[...] = as_strided(images, stripes.shape, steps, writeable=False)
+    stripes[..., :-1] = as_strided(images, (*shape[:3], width * channels), steps, writeable=False)
+    if unit is None:
+        stripes[..., -1] = 1
+    else:
+        stripes[..., -1] = 0
+        down = geometry.stride[0]
+        stripes[:, :, : down * (n_rows - 1) + 1 : down, -1] = unit.transpose(1, 2, 0)
     return stripes.reshape(n * n_columns, -1)
 
 
@@ -128,20 +143,45 @@ def correlate(patches, kernels, bias=None, scratch=None):
         kernels[k] . x~_u + bias[k]; for normalised patches by eq. 11.
     """
     n_rows, n_columns = patches.geometry.map_shape
-    if patches.deviation is not None:
-        kernels = centred(kernels)
     scratch = Scratch() if scratch is None else scratch
     shape = (n_rows, len(patches.stripes), len(kernels))
     maps = scratch.empty("maps", shape, patches.stripes.dtype)
-    scale = None if patches.deviation is None else 1 / patches.deviation.reshape(n_rows, -1, 1)
-    # One output row after the other, while it is in the cache.
-    for y, (block, row) in enumerate(zip(patches.blocks, maps, strict=True)):
-        np.matmul(block, kernels.T, out=row)
-        if scale is not None:
-            row *= scale[y]
-        if bias is not None:
-            row += bias
+    rows = correlate_rows(patches, kernels, bias, maps)
+    if patches.deviation is None:
+        deque(rows, maxlen=0)
+    else:
+        # One output row after the other, while it is in the cache.
+        for row, scale in zip(rows, 1 / patches.deviation.reshape(n_rows, -1, 1), strict=True):
+            row *= scale
     return maps.reshape(n_rows, -1, n_columns, len(kernels))
+
+
+def correlate_rows(patches, kernels, bias, rows):
+    """The maps of `correlate` times the deviation, one output row after the other.
+
+    Parameters
+    ----------
+    patches : Patches
+    kernels : ndarray of shape (K, D)
+    bias : ndarray of shape (K,) or None
+    rows : iterable of ndarrays of shape (n * columns, K)
+        Where each output row goes.
+
+    Yields
+    ------
+    row : ndarray of shape (n * columns, K)
+    """
+    if patches.deviation is not None:
+        kernels = centred(kernels)
+    (height, _, _), n_components = patches.geometry.kernel_shape, len(kernels)
+    # The product is up to twice as fast with the components along the rows in memory.
+    columns = np.zeros((height, patches.blocks.shape[2] // height, n_components), kernels.dtype)
+    columns[:, :-1] = kernels.T.reshape(height, -1, n_components)
+    if bias is not None:
+        columns[0, -1] = bias
+    columns = columns.reshape(-1, n_components)
+    for block, row in zip(patches.blocks, rows, strict=False):
+        yield np.matmul(block, columns, out=row)
 
 
 def correlate_adjoint(patches, maps, scale=None):
@@ -157,18 +197,20 @@ def correlate_adjoint(patches, maps, scale=None):
     Returns
     -------
     sums : ndarray of shape (K, D)
-        sum_u scale[u] maps[k, u] x~_u: the adjoint of `correlate`.
+        sum_u scale[u] maps[k, u] x~_u.
+    totals : ndarray of shape (K,)
+        sum_u scale[u] maps[k, u]: with `sums` the adjoint of `correlate`.
     """
     n_components = maps.shape[-1]
     scale = _over_deviation(patches, scale)
-    sums = np.zeros((n_components, patches.geometry.patch_length), maps.dtype)
+    sums = np.zeros((n_components, patches.blocks.shape[2]), maps.dtype)
     product = np.empty_like(sums)
     scaled = None if scale is None else np.empty_like(maps[0])
     for y, (block, row) in enumerate(zip(patches.blocks, maps, strict=True)):
         if scale is not None:
             row = np.multiply(row, scale[y][..., None], out=scaled)
         sums += np.matmul(row.reshape(-1, n_components).T, block, out=product)
-    return sums if patches.deviation is None else centred(sums)
+    return _without_unit(sums, patches)
 
 
 def gather_adjoint(patches, positions, maps, scale=None):
@@ -186,7 +228,7 @@ def gather_adjoint(patches, positions, maps, scale=None):
     scale = _over_deviation(patches, scale)
     if scale is not None:
         scale = scale.reshape(len(blocks), -1)[ys, rows, None]
-    sums = np.zeros((maps.shape[1], patches.geometry.patch_length), maps.dtype)
+    sums = np.zeros((maps.shape[1], blocks.shape[2]), maps.dtype)
     product = np.empty_like(sums)
     # Copies of this many bytes stay inside the cache.
     step = max(16, 200_000 // (sums.itemsize * sums.shape[1]))
@@ -194,7 +236,7 @@ def gather_adjoint(patches, positions, maps, scale=None):
         part = slice(start, start + step)
         weights = maps[part] if scale is None else maps[part] * scale[part]
         sums += np.matmul(weights.T, blocks[ys[part], rows[part]], out=product)
-    return sums if patches.deviation is None else centred(sums)
+    return _without_unit(sums, patches)
 
 
 def _over_deviation(patches, scale):
@@ -203,23 +245,41 @@ def _over_deviation(patches, scale):
     return 1 / patches.deviation if scale is None else scale / patches.deviation
 
 
+def _without_unit(sums, patches):
+    """Sums of patches (K, D) and of their units (K,), out of sums of blocks."""
+    n_components, height = len(sums), patches.geometry.patch_size[0]
+    sums = sums.reshape(n_components, height, -1)
+    values = sums[:, :, :-1].reshape(n_components, -1)
+    return values if patches.deviation is None else centred(values), sums[:, 0, -1]
+
+
 def centred(kernels):
     """Kernels (K, D) less the mean of each."""
     return kernels - kernels.mean(axis=1, keepdims=True)
 
 
-def pixel_energy(images):
-    """Sum of squares over the channels, (n, height, width)."""
-    return np.einsum("nhwc,nhwc->nhw", images, images)
-
-
-def box_sums(pixels, geometry):
-    """Sums of pixels (n, height, width) over the window of every patch: (rows, n, columns)."""
-    (height, width), (down, right) = geometry.patch_size, geometry.stride
-    n_rows, n_columns = geometry.map_shape
-    tall = sum(pixels[:, y : y + down * (n_rows - 1) + 1 : down] for y in range(height))
-    both = sum(tall[:, :, x : x + right * (n_columns - 1) + 1 : right] for x in range(width))
-    return both.transpose(1, 0, 2)
+def box_sums(images, geometry):
+    """Sums of images (n, height, width, channels) over every patch: (rows, n, columns)."""
+    n, _, width, channels = images.shape
+    (n_rows, n_columns), (down, right) = geometry.map_shape, geometry.stride
+    lines = images.reshape(n, -1, width * channels)
+    tall = lines[:, : down * (n_rows - 1) + 1 : down].copy()
+    for y in range(1, geometry.patch_size[0]):
+        tall += lines[:, y : y + down * (n_rows - 1) + 1 : down]
+    # Across, a product with a band of ones is faster than many sums of short rows.
+    step, reach = right * channels, geometry.patch_size[1] * channels
+    n_together = min(n_columns, BAND_COLUMNS)
+    starts = step * np.arange(n_together)
+    offsets = np.arange(starts[-1] + reach)[:, None] - starts
+    band = ((offsets >= 0) & (offsets < reach)).astype(images.dtype)
+    sums = np.empty((n * n_rows, n_columns), images.dtype)
+    tall = tall.reshape(n * n_rows, -1)
+    for left in range(0, n_columns, n_together):
+        out = sums[:, left : left + n_together]
+        m = out.shape[1]
+        length = step * (m - 1) + reach
+        np.matmul(tall[:, step * left : step * left + length], band[:length, :m], out=out)
+    return sums.reshape(n, n_rows, n_columns).transpose(1, 0, 2)
 
 
 def even_edges(length, parts):

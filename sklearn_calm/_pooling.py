@@ -4,7 +4,7 @@ A map is cut into a grid of regions as even as possible, and each component is s
 region (docs/mathematics.rst, eqs. 17 to 20).
 """
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -17,9 +17,8 @@ def pool(maps, pooling, pool_grid):
     Parameters
     ----------
     maps : ndarray of shape (rows, n, columns, K)
-        Log joint of each component at each position; for "mean" its responsibility, for "triangle"
-        its log joint less the mean of all components. Overwritten.
-    pooling : {"logsumexp", "max", "mean", "triangle"}
+        Log joint of each component at each position, for "mean" its responsibility. Overwritten.
+    pooling : {"logsumexp", "max", "mean"}
     pool_grid : tuple of two int
 
     Returns
@@ -27,9 +26,7 @@ def pool(maps, pooling, pool_grid):
     features : ndarray of shape (n, grid rows * grid columns * K)
         Ordered by region, row first; the component runs fastest.
     """
-    if pooling == "triangle":
-        np.maximum(maps, 0, out=maps)
-    reduce = {"logsumexp": _logsumexp, "max": _max}.get(pooling, _mean)
+    reduce = {"logsumexp": _logsumexp, "max": _max, "mean": _mean}[pooling]
     row_edges, column_edges = (
         even_edges(length, parts) for length, parts in zip(maps.shape[::2], pool_grid, strict=True)
     )
@@ -39,6 +36,47 @@ def pool(maps, pooling, pool_grid):
         for left, right in pairwise(column_edges)
     ]
     return np.concatenate(regions, axis=1)
+
+
+def pool_triangle(rows, scale, pool_grid):
+    """Mean of what is positive over each region of a grid (eq. 20).
+
+    Parameters
+    ----------
+    rows : iterable of ndarrays of shape (n * columns, K)
+        Log joint of each component less the mean of all, one output row after the other. Each is
+        overwritten.
+    scale : ndarray of shape (rows, n, columns)
+        What they have yet to be multiplied by, positive.
+    pool_grid : tuple of two int
+
+    Returns
+    -------
+    features : ndarray of shape (n, grid rows * grid columns * K)
+        Ordered as those of `pool`.
+    """
+    n_rows, n, n_columns = scale.shape
+    tops, lefts = even_edges(n_rows, pool_grid[0]), even_edges(n_columns, pool_grid[1])
+    shares = np.zeros((n_rows, n, pool_grid[1], n_columns), scale.dtype)
+    for region, (left, right) in enumerate(pairwise(lefts)):
+        shares[:, :, region, left:right] = scale[:, :, left:right] / (right - left)
+    # One product scales and adds up a row.
+    products = (
+        share @ row.reshape(n, n_columns, -1)
+        for share, row in zip(shares, _rectified(rows), strict=True)
+    )
+    regions = [
+        sum(islice(products, bottom - top)) / (bottom - top) for top, bottom in pairwise(tops)
+    ]
+    return np.stack(regions, axis=1).reshape(n, -1)
+
+
+def _rectified(rows):
+    zeros = None
+    for row in rows:
+        # NumPy takes the maximum of two arrays several times as fast as that with a number.
+        zeros = np.zeros_like(row) if zeros is None else zeros
+        yield np.maximum(row, zeros, out=row)
 
 
 def _max(region):

@@ -1,3 +1,5 @@
+from itertools import repeat
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -6,14 +8,15 @@ import _reference
 from _twins import FLOOR, GEOMETRIES, HEIGHT, WIDTH
 from sklearn_calm._images import Images
 from sklearn_calm._patches import (
+    BAND_COLUMNS,
     PatchGeometry,
     box_sums,
     centred,
     correlate,
     correlate_adjoint,
+    correlate_rows,
     even_edges,
     gather_adjoint,
-    pixel_energy,
     view_patches,
 )
 from sklearn_calm._scratch import Scratch
@@ -70,7 +73,9 @@ def test_blocks_are_the_literal_patches(geometry, seed):
     images, geometry, X = make_images(np.random.default_rng(seed), geometry)
     expected = literal_patches(X, geometry, None)
     blocks = view_patches(images, geometry).blocks
-    assert_array_equal(blocks.reshape(expected.shape), expected)
+    lines = blocks.reshape(*expected.shape[:3], geometry.patch_size[0], -1)
+    assert_array_equal(lines[..., :-1].reshape(expected.shape), expected)
+    assert_array_equal(lines[..., 0, -1], 1)
     assert not blocks.flags.writeable
 
 
@@ -81,10 +86,29 @@ def test_correlate_is_the_inner_product_with_every_patch(geometry, floor, seed):
     rng = np.random.default_rng(seed)
     images, geometry, X = make_images(rng, geometry)
     kernels = rng.normal(size=(3, geometry.patch_length))
-    kernels.flags.writeable = False
-    maps = correlate(view_patches(images, geometry, contrast_floor=floor), kernels)
+    bias = rng.normal(size=3)
+    kernels.flags.writeable = bias.flags.writeable = False
+    patches = view_patches(images, geometry, contrast_floor=floor)
     expected = literal_patches(X, geometry, floor) @ kernels.T
-    assert_allclose(maps, expected, rtol=1e-9, atol=1e-11)
+    assert_allclose(correlate(patches, kernels), expected, rtol=1e-9, atol=1e-11)
+    assert_allclose(correlate(patches, kernels, bias), expected + bias, rtol=1e-9, atol=1e-11)
+
+
+@geometries
+@floors
+def test_rows_are_those_of_correlate_times_the_deviation(geometry, floor):
+    rng = np.random.default_rng(10)
+    images, geometry, _ = make_images(rng, geometry)
+    kernels, bias = rng.normal(size=(3, geometry.patch_length)), rng.normal(size=3)
+    patches = view_patches(images, geometry, contrast_floor=floor)
+    expected = correlate(patches, kernels, bias)
+    if floor is not None:
+        expected *= patches.deviation[..., None]
+    row = np.empty((expected[0].size // 3, 3))
+    rows = correlate_rows(patches, kernels, bias, repeat(row))
+    for found, literal in zip(rows, expected, strict=True):
+        assert found is row
+        assert_allclose(found, literal.reshape(-1, 3), rtol=1e-9, atol=1e-11)
 
 
 @geometries
@@ -98,8 +122,10 @@ def test_adjoint_is_the_weighted_sum_of_patches(geometry, floor, scaled):
     scale = rng.uniform(0.5, 2, size=literal.shape[:3]) if scaled else None
     weights = maps if scale is None else maps * scale[..., None]
     maps_before = maps.copy()
-    sums = correlate_adjoint(view_patches(images, geometry, contrast_floor=floor), maps, scale)
+    patches = view_patches(images, geometry, contrast_floor=floor)
+    sums, totals = correlate_adjoint(patches, maps, scale)
     assert_allclose(sums, np.einsum("rnck,rncd->kd", weights, literal), rtol=1e-9, atol=1e-10)
+    assert_allclose(totals, weights.sum(axis=(0, 1, 2)), rtol=1e-9, atol=1e-10)
     assert_array_equal(maps, maps_before)
 
 
@@ -112,8 +138,10 @@ def test_correlate_and_its_adjoint_are_adjoint(geometry, floor, seed):
     patches = view_patches(images, geometry, contrast_floor=floor)
     kernels = rng.normal(size=(4, geometry.patch_length))
     maps = rng.normal(size=(geometry.map_shape[0], len(images), geometry.map_shape[1], 4))
-    there = np.vdot(correlate(patches, kernels), maps)
-    back = np.vdot(kernels, correlate_adjoint(patches, maps))
+    bias = rng.normal(size=4)
+    there = np.vdot(correlate(patches, kernels, bias), maps)
+    sums, totals = correlate_adjoint(patches, maps)
+    back = np.vdot(kernels, sums) + np.vdot(bias, totals)
     assert there == pytest.approx(back, rel=1e-9, abs=1e-9)
 
 
@@ -129,13 +157,14 @@ def test_gather_adjoint_sums_the_positions_given(geometry, floor, scaled, share)
     scale = rng.uniform(0.5, 2, size=kept.shape)
     few = rng.normal(size=(kept.sum(), 3))
     weights = few * scale[kept][:, None] if scaled else few
-    sums = gather_adjoint(
+    sums, totals = gather_adjoint(
         view_patches(images, geometry, contrast_floor=floor),
         np.nonzero(kept.reshape(len(kept), -1)),
         few,
         scale if scaled else None,
     )
     assert_allclose(sums, weights.T @ literal[kept], rtol=1e-9, atol=1e-10)
+    assert_allclose(totals, weights.sum(axis=0), rtol=1e-9, atol=1e-10)
 
 
 def test_gather_adjoint_takes_more_positions_than_it_copies_at_a_time():
@@ -145,8 +174,9 @@ def test_gather_adjoint_takes_more_positions_than_it_copies_at_a_time():
     patches = view_patches(X, geometry, contrast_floor=FLOOR)
     maps = rng.normal(size=(13, 30, 13, 2))
     positions = np.nonzero(np.ones((13, 30 * 13), dtype=bool))
-    sums = gather_adjoint(patches, positions, maps.reshape(-1, 2))
-    assert_allclose(sums, correlate_adjoint(patches, maps), rtol=1e-9, atol=1e-9)
+    few = gather_adjoint(patches, positions, maps.reshape(-1, 2))
+    for found, expected in zip(few, correlate_adjoint(patches, maps), strict=True):
+        assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @geometries
@@ -154,8 +184,18 @@ def test_gather_adjoint_takes_more_positions_than_it_copies_at_a_time():
 def test_box_sums_are_sums_over_windows(geometry, seed):
     images, geometry, X = make_images(np.random.default_rng(seed), geometry)
     literal = literal_patches(X, geometry, None)
-    pixels = images.sum(axis=3)
-    assert_allclose(box_sums(pixels, geometry), literal.sum(axis=-1), rtol=1e-9, atol=1e-12)
+    assert_allclose(box_sums(images, geometry), literal.sum(axis=-1), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_box_sums_of_more_columns_than_one_product_finds(stride, n_channels):
+    rng = np.random.default_rng(11)
+    X = rng.normal(size=(2, 6, BAND_COLUMNS * 2 * stride + 21, n_channels))
+    geometry = PatchGeometry(X.shape[1:], (3, 5), (1, stride), (0, 0))
+    assert geometry.map_shape[1] > 2 * BAND_COLUMNS
+    literal = literal_patches(X, geometry, None)
+    assert_allclose(box_sums(X, geometry), literal.sum(axis=-1), rtol=1e-9, atol=1e-12)
 
 
 @geometries
@@ -182,7 +222,7 @@ def test_precision_is_kept(dtype, floor):
     kernels = rng.normal(size=(3, geometry.patch_length)).astype(dtype)
     maps = correlate(patches, kernels)
     assert maps.dtype == patches.stripes.dtype == dtype
-    assert correlate_adjoint(patches, maps).dtype == dtype
+    assert all(sums.dtype == dtype for sums in correlate_adjoint(patches, maps))
     assert_allclose(maps, literal_patches(X, geometry, floor) @ kernels.T, rtol=1e-3, atol=1e-4)
 
 
@@ -223,12 +263,9 @@ def test_images_need_not_be_contiguous():
     )
 
 
-def test_centred_and_pixel_energy():
-    rng = np.random.default_rng(9)
-    kernels = rng.normal(size=(3, 5))
+def test_centred_kernels_have_no_mean():
+    kernels = np.random.default_rng(9).normal(size=(3, 5))
     assert_allclose(centred(kernels), kernels - kernels.mean(axis=1)[:, None], rtol=1e-12)
-    images = rng.normal(size=(2, 3, 4, 3))
-    assert_allclose(pixel_energy(images), (images**2).sum(axis=3), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("length", "parts"), [(6, 1), (6, 6), (7, 3), (8, 5), (1, 1)])
