@@ -28,7 +28,7 @@ from sklearn_calm._em import (
     per_image,
 )
 from sklearn_calm._execution import Workers
-from sklearn_calm._features import batch_features, batch_log_likelihoods
+from sklearn_calm._features import batch_features, batch_log_likelihoods, feature_layer
 from sklearn_calm._images import Images
 from sklearn_calm._scratch import Scratch
 from sklearn_calm._training import (
@@ -411,7 +411,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         step = partial(
             batch_features,
             images=images,
-            layer=self._layer.astype(images.dtype),
+            layer=feature_layer(self._layer, self._model, self.pooling, images.dtype),
             model=self._model,
             pooling=self.pooling,
             pool_grid=None if self.pooling is None else self._region_grid(),
@@ -441,7 +441,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         step = partial(
             batch_log_likelihoods,
             images=images,
-            layer=self._layer,
+            layer=self._layer.prepared(self._model.geometry, images.dtype),
             model=self._model,
             noise_variance=self.noise_variance_,
             scratch=Scratch(),

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_calm import _fourier
+from sklearn_calm._geometry import PatchGeometry, even_edges
 from sklearn_calm._patches import (
-    PatchGeometry,
     centred,
     correlate,
     correlate_adjoint,
-    even_edges,
+    correlate_spectrum,
     gather_adjoint,
     view_patches,
 )
@@ -28,8 +29,6 @@ DEAD_SHARE = 1e-3
 VARIANCE_FLOOR = 1e-6
 # The weight of a component never falls below this.
 WEIGHT_FLOOR = 1e-10
-# With fewer than this share of positions that matter, copying them out pays.
-SPARSE_BELOW = 0.75
 # Share of a cell's mass that is lost in the rounding of its log joint anyway.
 NEGLIGIBLE = {"float32": 1e-5, "float64": 1e-13}
 
@@ -93,12 +92,10 @@ class PatchModel(NamedTuple):
             return int(np.prod(self.geometry.padded_shape))
         return self.geometry.n_positions * self.geometry.patch_length
 
-    def view(self, images, scratch=None, *, square_norm=False):
+    def view(self, images, scratch=None, **options):
         """The normalised, not yet whitened patches of a batch."""
         floor = self.preprocessing.contrast_floor
-        return view_patches(
-            images, self.geometry, contrast_floor=floor, square_norm=square_norm, scratch=scratch
-        )
+        return view_patches(images, self.geometry, contrast_floor=floor, scratch=scratch, **options)
 
 
 class MixtureParameters(NamedTuple):
@@ -114,9 +111,17 @@ class ConvLayer(NamedTuple):
 
     weight: np.ndarray
     bias: np.ndarray
+    spectrum: np.ndarray | None = None  # of the weights, where they are applied by it
 
-    def astype(self, dtype):
-        return ConvLayer(self.weight.astype(dtype), self.bias.astype(dtype))
+    def prepared(self, geometry, dtype):
+        """The layer in the precision of a batch, as it is applied fastest."""
+        weight, bias = self.weight.astype(dtype), self.bias.astype(dtype)
+        by_spectrum = _fourier.pays(geometry, len(weight))
+        return ConvLayer(weight, bias, _fourier.spectrum(weight, geometry) if by_spectrum else None)
+
+    def view(self, images, model, scratch=None):
+        """The patches of a batch, as the layer takes them."""
+        return model.view(images, scratch, striped=self.spectrum is None)
 
 
 class SufficientStatistics(NamedTuple):
@@ -175,6 +180,8 @@ def log_joint(patches, layer, scratch=None):
     -------
     maps : ndarray of shape (rows, n, columns, K)
     """
+    if layer.spectrum is not None:
+        return correlate_spectrum(patches, layer.spectrum, layer.bias, scratch)
     return correlate(patches, layer.weight, layer.bias, scratch)
 
 
@@ -186,16 +193,17 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
     images : ndarray of shape (n, padded height, padded width, channels)
     sample_weight : ndarray of shape (n,)
     layer : ConvLayer
+        Prepared for the geometry and precision of the images.
     model : PatchModel
     with_energy : bool
         False leaves Q at 0: it does not change from pass to pass.
     scratch : Scratch or None
         Memory to work in.
     """
-    patches = model.view(images, scratch)
-    maps = log_joint(patches, layer.astype(images.dtype), scratch)
+    patches = layer.view(images, model, scratch)
+    maps = log_joint(patches, layer, scratch)
     gamma, scale, positions, log_normalizers = _posterior(
-        maps, model.cells, sample_weight, scratch=scratch
+        maps, model.cells, sample_weight, patches.sparse_below, scratch
     )
     if positions is None:
         sums, counts = correlate_adjoint(patches, gamma, scale)
@@ -217,7 +225,7 @@ def responsibilities(maps, cells):
 
     The maps, (rows, n, columns, K), are overwritten.
     """
-    gamma, scale, _, _ = _posterior(maps, cells, np.ones(maps.shape[1]), sparse=False)
+    gamma, scale, _, _ = _posterior(maps, cells, np.ones(maps.shape[1]))
     gamma *= scale[..., None]
     return gamma
 
@@ -231,11 +239,12 @@ class _Posterior(NamedTuple):
     log_normalizers: np.ndarray  # (n,), float64
 
 
-def _posterior(maps, cells, sample_weight, *, sparse=True, scratch=None):
+def _posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     """Posterior of a batch of maps, which are overwritten.
 
     Most positions carry next to nothing. Those that hold the least are left out of the sums, as
-    long as no cell loses more than NEGLIGIBLE of its mass (eq. 16).
+    long as no cell loses more than NEGLIGIBLE of its mass (eq. 16) and no more than a share of
+    `sparse_below` remain.
     """
     peaks = cells.peaks(maps)
     masses = _exponentials(maps, cells.spread(peaks))
@@ -243,10 +252,10 @@ def _posterior(maps, cells, sample_weight, *, sparse=True, scratch=None):
     scale = cells.spread(sample_weight[:, None].astype(maps.dtype) / totals)
     uneven = np.log(cells.sizes.mean() / cells.sizes).sum()
     log_normalizers = (np.log(totals, dtype=np.float64) + peaks).sum(axis=(0, 2)) + uneven
-    if sparse and cells.sizes.max() > 1:
+    if sparse_below and cells.sizes.max() > 1:
         least = NEGLIGIBLE[maps.dtype.name] / cells.sizes.max()
         kept = masses > least * cells.spread(totals)
-        if kept.mean() < SPARSE_BELOW:
+        if kept.mean() < sparse_below:
             gamma = _take(maps.reshape(-1, maps.shape[-1]), np.flatnonzero(kept), scratch)
             positions = np.nonzero(kept.reshape(len(maps), -1))
             return _Posterior(gamma, scale, positions, log_normalizers)
@@ -309,9 +318,8 @@ def objective(statistics, noise_variance):
 
 def log_likelihoods(images, layer, model, noise_variance, scratch=None):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
-    patches = model.view(images, scratch)
-    maps = log_joint(patches, layer.astype(images.dtype), scratch)
-    posterior = _posterior(maps, model.cells, np.ones(len(images)), sparse=False)
+    maps = log_joint(layer.view(images, model, scratch), layer, scratch)
+    posterior = _posterior(maps, model.cells, np.ones(len(images)))
     return posterior.log_normalizers + background(
         energies(images, model), model.n_values, noise_variance
     )

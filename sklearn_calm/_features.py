@@ -10,11 +10,27 @@ from sklearn_calm._pooling import pool, pool_triangle
 from sklearn_calm._scratch import Scratch
 
 
-def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None):
-    """Features of a batch of images: (n, n_features), or maps for pooling None."""
-    patches = model.view(images.read(rows), scratch)
+def feature_layer(layer, model, pooling, dtype):
+    """The layer whose maps are pooled, prepared for images in the precision given."""
     if pooling == "triangle":
-        return _triangle(patches, less_mean(layer), pool_grid, scratch)
+        layer = less_mean(layer)
+    return layer.prepared(model.geometry, dtype)
+
+
+def less_mean(layer):
+    """The layer whose maps are those of `layer` less the mean of all components (eq. 20)."""
+    return ConvLayer(layer.weight - layer.weight.mean(axis=0), layer.bias - layer.bias.mean())
+
+
+def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None):
+    """Features of a batch of images: (n, n_features), or maps for pooling None.
+
+    The layer is that of `feature_layer`.
+    """
+    scratch = Scratch() if scratch is None else scratch
+    patches = layer.view(images.read(rows), model, scratch)
+    if pooling == "triangle":
+        return _triangle(patches, layer, pool_grid, scratch)
     maps = log_joint(patches, layer, scratch)
     if pooling is None:
         return maps.transpose(1, 0, 2, 3).copy()
@@ -26,20 +42,16 @@ def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None)
 def _triangle(patches, layer, pool_grid, scratch):
     """Features that need no maps: each output row is pooled while it is in the cache."""
     n_rows, n_columns = patches.geometry.map_shape
-    n, dtype = len(patches.stripes) // n_columns, patches.stripes.dtype
-    scratch = Scratch() if scratch is None else scratch
-    row = scratch.empty("row", (n * n_columns, len(layer.bias)), dtype)
-    rows = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
-    if patches.deviation is None:
-        scale = np.ones((n_rows, n, n_columns), dtype)
+    n, n_components = len(patches.images), len(layer.bias)
+    scale = np.ones((n_rows, n, n_columns), patches.images.dtype)
+    if layer.spectrum is not None:
+        rows = log_joint(patches, layer, scratch).reshape(n_rows, -1, n_components)
     else:
-        scale = 1 / patches.deviation
+        row = scratch.empty("row", (n * n_columns, n_components), scale.dtype)
+        rows = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
+        if patches.deviation is not None:
+            scale = 1 / patches.deviation
     return pool_triangle(rows, scale, pool_grid)
-
-
-def less_mean(layer):
-    """The layer whose maps are those of `layer` less the mean of all components (eq. 20)."""
-    return ConvLayer(layer.weight - layer.weight.mean(axis=0), layer.bias - layer.bias.mean())
 
 
 def batch_log_likelihoods(rows, images, layer, model, noise_variance, scratch=None):

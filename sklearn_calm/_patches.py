@@ -1,9 +1,10 @@
-"""Patches of images, seen through a convolution: geometry, stripes, correlation and its adjoint.
+"""Patches of images, seen through a convolution: stripes, correlation and its adjoint.
 
 No matrix of patches is ever made. A batch of images is copied once into *stripes*: row (i, x) of
 the stripes holds columns x .. x + width of every row of image i, so the patches of output row y are
 a plain slice of its columns, which BLAS multiplies in place (docs/mathematics.rst, eq. 15). The
-price is a copy that is `width` times the batch, instead of `height * width` times.
+price is a copy that is `width` times the batch, instead of `height * width` times. Where kernels
+are large there are no stripes: Fourier transforms take the place of the products.
 """
 
 from collections import deque
@@ -12,55 +13,31 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from sklearn_calm import _fourier
+from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._scratch import Scratch
 
 # Columns of box sums that are found by one product.
 BAND_COLUMNS = 64
-
-
-class PatchGeometry(NamedTuple):
-    """Where the patches of an image lie; every pair is (vertical, horizontal)."""
-
-    image_shape: tuple[int, int, int]
-    patch_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    @property
-    def padded_shape(self):
-        height, width, n_channels = self.image_shape
-        return height + 2 * self.padding[0], width + 2 * self.padding[1], n_channels
-
-    @property
-    def map_shape(self):
-        """Rows and columns of patch positions."""
-        sides = zip(self.padded_shape, self.patch_size, self.stride, strict=False)
-        return tuple((side - patch) // step + 1 for side, patch, step in sides)
-
-    @property
-    def n_positions(self):
-        return self.map_shape[0] * self.map_shape[1]
-
-    @property
-    def patch_length(self):
-        """D, the number of values in a patch."""
-        return self.patch_size[0] * self.patch_size[1] * self.image_shape[2]
-
-    @property
-    def kernel_shape(self):
-        return (*self.patch_size, self.image_shape[2])
+# With fewer than this share of positions that matter, copying them out pays; with Fourier
+# transforms it is the second, over how many times as fast as products they are.
+SPARSE_BELOW = 0.75
+FOURIER_SPARSE_BELOW = 1.4
 
 
 class Patches(NamedTuple):
     """The patches of a batch of n images: a view of its stripes.
+
+    Where the convolution goes by Fourier transforms the images are enough, and there are none.
 
     A unit beside the values of each patch lets kernels carry their bias within the product. With
     contrast normalisation the patches x~ = (x - mean) / deviation (eq. 10) are seen `deviation`
     times as large, and so is their unit: kernels whose values add up to zero do not see the mean.
     """
 
-    stripes: np.ndarray  # (n * columns, padded height * (patch width * channels + 1))
+    images: np.ndarray  # (n, padded height, padded width, channels)
     geometry: PatchGeometry
+    stripes: np.ndarray | None  # (n * columns, padded height * (patch width * channels + 1))
     deviation: np.ndarray | None  # (rows, n, columns), or None for raw patches
     square_norm: np.ndarray | None  # (rows, n, columns), |x~_u|^2, where asked for
 
@@ -78,8 +55,26 @@ class Patches(NamedTuple):
         shape = (n_rows, len(self.stripes), self.geometry.patch_size[0] * row_length)
         return as_strided(self.stripes, shape, (row_step, step, item), writeable=False)
 
+    @property
+    def windows(self):
+        """Patches as views of the images: (n, rows, columns, *kernel_shape)."""
+        (down, right), kernel_shape = self.geometry.stride, self.geometry.kernel_shape
+        image_step, row_step, pixel_step, item = self.images.strides
+        shape = (len(self.images), *self.geometry.map_shape, *kernel_shape)
+        steps = (image_step, down * row_step, right * pixel_step, row_step, pixel_step, item)
+        return as_strided(self.images, shape, steps, writeable=False)
 
-def view_patches(images, geometry, *, contrast_floor=None, square_norm=False, scratch=None):
+    @property
+    def sparse_below(self):
+        """With fewer than this share of positions that matter, copying them out pays."""
+        if self.stripes is not None:
+            return SPARSE_BELOW
+        return min(SPARSE_BELOW, FOURIER_SPARSE_BELOW / _fourier.gain(self.geometry))
+
+
+def view_patches(
+    images, geometry, *, contrast_floor=None, square_norm=False, striped=True, scratch=None
+):
     """Stripes of a batch, and the local moments that its normalisation needs.
 
     Parameters
@@ -90,28 +85,32 @@ def view_patches(images, geometry, *, contrast_floor=None, square_norm=False, sc
         Added to the variance of a patch before the root (eq. 10); None leaves patches raw.
     square_norm : bool
         Whether to compute |x~_u|^2.
+    striped : bool
+        Whether to make stripes, which only `correlate_spectrum` does without.
     scratch : Scratch or None
         Where the stripes go; they are then good until its next use in this thread.
     """
     scratch = Scratch() if scratch is None else scratch
-    if contrast_floor is None:
-        norms = box_sums(np.square(images), geometry) if square_norm else None
-        return Patches(_stripes(images, geometry, None, scratch), geometry, None, norms)
-    # A constant added to an image changes no normalised patch; taking the mean away first spares
-    # float32 the difference of two large numbers.
-    images = images - images.mean(axis=(1, 2, 3), keepdims=True)
+    images = np.ascontiguousarray(images)
+    deviation = norms = None
     length = geometry.patch_length
-    mean = box_sums(images, geometry) / length
-    variance = np.maximum(box_sums(np.square(images), geometry) / length - mean * mean, 0)
-    norms = length * variance / (variance + contrast_floor) if square_norm else None
-    deviation = np.sqrt(variance + contrast_floor, dtype=images.dtype)
-    return Patches(_stripes(images, geometry, deviation, scratch), geometry, deviation, norms)
+    if contrast_floor is not None:
+        # A constant added to an image changes no normalised patch; taking the mean away first
+        # spares float32 the difference of two large numbers.
+        images = images - images.mean(axis=(1, 2, 3), keepdims=True)
+        mean = box_sums(images, geometry) / length
+        variance = np.maximum(box_sums(np.square(images), geometry) / length - mean * mean, 0)
+        deviation = np.sqrt(variance + contrast_floor, dtype=images.dtype)
+        norms = length * variance / (variance + contrast_floor) if square_norm else None
+    elif square_norm:
+        norms = box_sums(np.square(images), geometry)
+    stripes = _stripes(images, geometry, deviation, scratch) if striped else None
+    return Patches(images, geometry, stripes, deviation, norms)
 
 
 def _stripes(images, geometry, unit, scratch):
     n, height, _, channels = images.shape
     (n_rows, n_columns), width = geometry.map_shape, geometry.patch_size[1]
-    images = np.ascontiguousarray(images)
     image_step, row_step, pixel_step, item = images.strides
     shape = (n, n_columns, height, width * channels + 1)
     stripes = scratch.empty("stripes", shape, images.dtype)
@@ -145,7 +144,7 @@ def correlate(patches, kernels, bias=None, scratch=None):
     n_rows, n_columns = patches.geometry.map_shape
     scratch = Scratch() if scratch is None else scratch
     shape = (n_rows, len(patches.stripes), len(kernels))
-    maps = scratch.empty("maps", shape, patches.stripes.dtype)
+    maps = scratch.empty("maps", shape, patches.images.dtype)
     rows = correlate_rows(patches, kernels, bias, maps)
     if patches.deviation is None:
         deque(rows, maxlen=0)
@@ -154,6 +153,29 @@ def correlate(patches, kernels, bias=None, scratch=None):
         for row, scale in zip(rows, 1 / patches.deviation.reshape(n_rows, -1, 1), strict=True):
             row *= scale
     return maps.reshape(n_rows, -1, n_columns, len(kernels))
+
+
+def correlate_spectrum(patches, spectrum, bias, scratch=None):
+    """`correlate` by Fourier transforms.
+
+    Parameters
+    ----------
+    patches : Patches
+    spectrum : ndarray of shape (K, channels, rows, columns)
+        Of the kernels (see `_fourier.spectrum`); for normalised patches the values of each kernel
+        add up to zero.
+    bias : ndarray of shape (K,)
+    scratch : Scratch or None
+    """
+    n_rows, n_columns = patches.geometry.map_shape
+    scratch = Scratch() if scratch is None else scratch
+    shape = (n_rows, len(patches.images), n_columns, len(spectrum))
+    maps = scratch.empty("maps", shape, patches.images.dtype)
+    _fourier.correlate_spectrum(patches.images, spectrum, patches.geometry, maps)
+    if patches.deviation is not None:
+        maps /= patches.deviation[..., None]
+    maps += bias
+    return maps
 
 
 def correlate_rows(patches, kernels, bias, rows):
@@ -202,6 +224,8 @@ def correlate_adjoint(patches, maps, scale=None):
         sum_u scale[u] maps[k, u]: with `sums` the adjoint of `correlate`.
     """
     n_components = maps.shape[-1]
+    if patches.stripes is None:
+        return _adjoint_by_spectrum(patches, maps, scale)
     scale = _over_deviation(patches, scale)
     sums = np.zeros((n_components, patches.blocks.shape[2]), maps.dtype)
     product = np.empty_like(sums)
@@ -224,19 +248,45 @@ def gather_adjoint(patches, positions, maps, scale=None):
     maps : ndarray of shape (m, K)
     scale : ndarray of shape (rows, n, columns) or None
     """
+    if patches.stripes is None:
+        return _gather_windows(patches, positions, maps, scale)
     blocks, (ys, rows) = patches.blocks, positions
     scale = _over_deviation(patches, scale)
     if scale is not None:
         scale = scale.reshape(len(blocks), -1)[ys, rows, None]
     sums = np.zeros((maps.shape[1], blocks.shape[2]), maps.dtype)
     product = np.empty_like(sums)
-    # Copies of this many bytes stay inside the cache.
-    step = max(16, 200_000 // (sums.itemsize * sums.shape[1]))
-    for start in range(0, len(ys), step):
-        part = slice(start, start + step)
+    for part in _parts(len(ys), sums[0].nbytes):
         weights = maps[part] if scale is None else maps[part] * scale[part]
         sums += np.matmul(weights.T, blocks[ys[part], rows[part]], out=product)
     return _without_unit(sums, patches)
+
+
+def _adjoint_by_spectrum(patches, maps, scale):
+    totals = maps if scale is None else maps * scale[..., None]
+    weights = totals if patches.deviation is None else totals / patches.deviation[..., None]
+    sums = _fourier.spectrum_adjoint(patches.images, weights, patches.geometry)
+    sums = sums if patches.deviation is None else centred(sums)
+    return sums, totals.sum(axis=(0, 1, 2))
+
+
+def _gather_windows(patches, positions, maps, scale):
+    ys, (images, xs) = positions[0], np.divmod(positions[1], patches.geometry.map_shape[1])
+    totals = maps if scale is None else maps * scale[ys, images, xs, None]
+    weights = totals
+    if patches.deviation is not None:
+        weights = totals / patches.deviation[ys, images, xs, None]
+    sums = np.zeros((maps.shape[1], patches.geometry.patch_length), maps.dtype)
+    for part in _parts(len(ys), sums[0].nbytes):
+        chosen = patches.windows[images[part], ys[part], xs[part]]
+        sums += weights[part].T @ chosen.reshape(len(chosen), -1)
+    return sums if patches.deviation is None else centred(sums), totals.sum(axis=0)
+
+
+def _parts(n, nbytes):
+    """Slices of n patches, of which copies fit the cache."""
+    step = max(16, 200_000 // nbytes)
+    return [slice(start, start + step) for start in range(0, n, step)]
 
 
 def _over_deviation(patches, scale):
@@ -280,8 +330,3 @@ def box_sums(images, geometry):
         length = step * (m - 1) + reach
         np.matmul(tall[:, step * left : step * left + length], band[:length, :m], out=out)
     return sums.reshape(n, n_rows, n_columns).transpose(1, 0, 2)
-
-
-def even_edges(length, parts):
-    """Edges that cut range(length) into parts as even as possible."""
-    return [part * length // parts for part in range(parts + 1)]

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from sklearn_calm._patches import even_edges
+from sklearn_calm._geometry import even_edges
 
 
 def pool(maps, pooling, pool_grid):

@@ -77,13 +77,13 @@ def _joined(images, rows):
 
 def _gains(images, rows, share, parameters, model, batch_size):
     """What the best new patch of each image would gain in its cell, and its position."""
-    layer = conv_layer(parameters, model)
+    layer = conv_layer(parameters, model).prepared(model.geometry, images.dtype)
     log_cell = np.log(model.geometry.n_positions / model.cells.n_cells)
     gains, positions = np.empty(len(rows)), np.empty(len(rows), dtype=int)
     for start in range(0, len(rows), batch_size):
         part = slice(start, start + batch_size)
         batch = images.read(rows[part])
-        maps = log_joint(model.view(batch), layer.astype(batch.dtype))
+        maps = log_joint(layer.view(batch, model), layer)
         known = logsumexp(maps, axis=-1)
         peaks = model.cells.reduce(np.maximum, known)
         masses = model.cells.reduce(np.add, np.exp(known - model.cells.spread(peaks)))

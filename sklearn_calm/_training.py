@@ -26,9 +26,9 @@ from sklearn_calm._em import (
     objective,
 )
 from sklearn_calm._execution import single_threaded_blas
+from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
 from sklearn_calm._init import sample_patches, starting_means
-from sklearn_calm._patches import PatchGeometry
 from sklearn_calm._preprocessing import fit_preprocessing, normalize_contrast
 from sklearn_calm._reseeding import reseed
 from sklearn_calm._scratch import Scratch
@@ -125,7 +125,7 @@ def run_e_step(images, parameters, model, learning, *, energy=None):
     step = partial(
         _batch_statistics,
         images=images,
-        layer=conv_layer(parameters, model),
+        layer=conv_layer(parameters, model).prepared(model.geometry, images.dtype),
         model=model,
         with_energy=energy is None,
         scratch=learning.scratch,

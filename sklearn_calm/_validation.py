@@ -6,8 +6,8 @@ import numbers
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
+from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import check_n_axes, holds_images, resolve_image_shape
-from sklearn_calm._patches import PatchGeometry
 
 
 def check_geometry(X, estimator):

@@ -7,12 +7,14 @@ own, so that no fast path is held to itself.
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 import _reference
-from sklearn_calm._em import Cells, MixtureParameters, PatchModel
+from sklearn_calm import _fourier
+from sklearn_calm._em import Cells, MixtureParameters, PatchModel, conv_layer
 from sklearn_calm._execution import Workers
+from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
-from sklearn_calm._patches import PatchGeometry
 from sklearn_calm._preprocessing import Preprocessing
 from sklearn_calm._scratch import Scratch
 from sklearn_calm._training import Learning
@@ -29,6 +31,10 @@ GEOMETRIES = [
     ((3, 3), (1, 2), (2, 0), 3),
     ((1, 4), (2, 2), (0, 3), 2),
 ]
+
+
+# The convolution as products of patches, or by Fourier transforms.
+by_spectrum = pytest.mark.parametrize("by_spectrum", [False, True])
 
 
 class Problem(NamedTuple):
@@ -50,6 +56,16 @@ class Problem(NamedTuple):
             means -= means.mean(axis=1, keepdims=True)
         weights = rng.dirichlet(np.full(n_components, 5.0))
         return MixtureParameters(means, weights, noise_variance)
+
+
+def layer_of(parameters, model, by_spectrum):
+    """The convolution layer, to be applied as asked for."""
+    layer = conv_layer(parameters, model)
+    return with_spectrum(layer, model) if by_spectrum else layer
+
+
+def with_spectrum(layer, model):
+    return layer._replace(spectrum=_fourier.spectrum(layer.weight, model.geometry))
 
 
 def make_problem(

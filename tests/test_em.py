@@ -8,6 +8,8 @@ from _twins import (
     GEOMETRIES,
     PREPROCESSINGS,
     assert_statistics_close,
+    by_spectrum,
+    layer_of,
     make_problem,
 )
 from sklearn_calm._em import (
@@ -35,8 +37,9 @@ from sklearn_calm._em import (
     responsibilities,
 )
 from sklearn_calm._features import batch_features, batch_log_likelihoods
+from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
-from sklearn_calm._patches import PatchGeometry, view_patches
+from sklearn_calm._patches import SPARSE_BELOW, view_patches
 from sklearn_calm._preprocessing import Preprocessing
 from sklearn_calm._scratch import Scratch
 
@@ -72,12 +75,13 @@ def engine_maps(problem, parameters):
 @preprocessings
 @geometries
 @seeds
-def test_e_step_is_that_of_the_twin(assignment, preprocessing, geometry, seed):
+@by_spectrum
+def test_e_step_is_that_of_the_twin(assignment, preprocessing, geometry, seed, by_spectrum):
     rng = np.random.default_rng(seed)
     assignment = grid_that_fits(assignment, geometry)
     problem = make_problem(rng, assignment, preprocessing, geometry)
     parameters = problem.parameters(rng)
-    layer = conv_layer(parameters, problem.model)
+    layer = layer_of(parameters, problem.model, by_spectrum)
     actual = e_step(problem.padded, problem.sample_weight, layer, problem.model)
     expected = _reference.e_step(
         problem.images.X, problem.sample_weight, twin(parameters), problem.setting
@@ -110,11 +114,14 @@ def test_a_single_position_is_a_single_cell(assignment, preprocessing):
 @assignments
 @preprocessings
 @geometries
-def test_log_likelihood_of_each_image_is_that_of_the_twin(assignment, preprocessing, geometry):
+@by_spectrum
+def test_log_likelihood_of_each_image_is_that_of_the_twin(
+    assignment, preprocessing, geometry, by_spectrum
+):
     rng = np.random.default_rng(2)
     problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
     parameters = problem.parameters(rng, noise_variance=0.4)
-    layer = conv_layer(parameters, problem.model)
+    layer = layer_of(parameters, problem.model, by_spectrum)
     expected = [
         _reference.image_log_likelihood(image, twin(parameters), problem.setting)
         for image in problem.images.X
@@ -279,8 +286,8 @@ def test_sparse_posterior_is_the_dense_one(assignment, preprocessing, seed):
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng, noise_variance=0.01)
     maps, weights = engine_maps(problem, parameters), problem.sample_weight
-    sparse = _posterior(maps.copy(), problem.model.cells, weights)
-    dense = _posterior(maps.copy(), problem.model.cells, weights, sparse=False)
+    sparse = _posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
+    dense = _posterior(maps.copy(), problem.model.cells, weights)
     assert sparse.positions is not None
     assert dense.positions is None
     assert_allclose(sparse.log_normalizers, dense.log_normalizers, rtol=1e-12)
@@ -313,7 +320,7 @@ def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignmen
         for left in cells.column_edges[:-1]:
             maps[top, :, left, rng.integers(n_components)] = 0
     masses = np.exp(maps, dtype=np.float64).sum(axis=3)
-    posterior = _posterior(maps, cells, np.ones(3))
+    posterior = _posterior(maps, cells, np.ones(3), SPARSE_BELOW)
     if factor > 1:
         assert posterior.positions is None
         return
@@ -337,7 +344,8 @@ def test_float32_keeps_every_cells_mass(noise_variance, assignment):
     parameters = problem.parameters(rng, noise_variance=noise_variance)
     layer = conv_layer(parameters, problem.model)
     weights = problem.sample_weight
-    single = e_step(problem.padded.astype(np.float32), weights, layer, problem.model)
+    single_layer = layer.prepared(problem.model.geometry, np.float32)
+    single = e_step(problem.padded.astype(np.float32), weights, single_layer, problem.model)
     double = e_step(problem.padded, weights, layer, problem.model)
     assert_statistics_close(single, double, rtol=1e-4)
     n_cells = problem.model.cells.n_cells * weights.sum()
@@ -559,6 +567,7 @@ def test_reading_casts_to_the_precision_asked_for():
     problem = make_problem(rng, "image", "both")
     images = Images(problem.images.X, problem.model.geometry, dtype=np.float32)
     layer = conv_layer(problem.parameters(rng), problem.model)
-    single = e_step(images.read(slice(None)), np.ones(4), layer, problem.model)
+    single_layer = layer.prepared(images.geometry, np.float32)
+    single = e_step(images.read(slice(None)), np.ones(4), single_layer, problem.model)
     double = e_step(problem.padded, np.ones(4), layer, problem.model)
     assert_statistics_close(single, double, rtol=1e-4)

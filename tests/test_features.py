@@ -3,9 +3,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import ASSIGNMENTS, GEOMETRIES, PREPROCESSINGS, make_problem
+from _twins import (
+    ASSIGNMENTS,
+    GEOMETRIES,
+    PREPROCESSINGS,
+    by_spectrum,
+    make_problem,
+    with_spectrum,
+)
 from sklearn_calm._em import conv_layer
-from sklearn_calm._features import batch_features
+from sklearn_calm._features import batch_features, feature_layer
 from sklearn_calm._images import Images
 
 POOLINGS = ["logsumexp", "max", "mean", "triangle"]
@@ -25,11 +32,15 @@ def literal_maps(problem, parameters):
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("pool_grid", [(1, 1), (4, 3)])
-def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool_grid):
+@by_spectrum
+def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool_grid, by_spectrum):
     rng = np.random.default_rng(0)
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng)
     layer = conv_layer(parameters, problem.model)
+    layer = feature_layer(layer, problem.model, pooling, np.float64)
+    assert layer.spectrum is None  # so small, it does not pay
+    layer = with_spectrum(layer, problem.model) if by_spectrum else layer
     features = batch_features(slice(None), problem.images, layer, problem.model, pooling, pool_grid)
     expected = [
         _reference.pool(joint, gamma, pooling, pool_grid)
@@ -58,10 +69,17 @@ def test_features_follow_the_precision_of_the_images(pooling):
     rng = np.random.default_rng(3)
     problem = make_problem(rng, "image", "both")
     layer = conv_layer(problem.parameters(rng), problem.model)
-    arguments = (problem.model, pooling, (2, 2))
-    double = batch_features(slice(None), problem.images, layer, *arguments)
-    images = Images(problem.images.X.astype(np.float32), problem.model.geometry)
-    single = batch_features(slice(None), images, layer.astype(np.float32), *arguments)
+    single, double = (
+        batch_features(
+            slice(None),
+            Images(problem.images.X.astype(dtype), problem.model.geometry),
+            feature_layer(layer, problem.model, pooling, dtype),
+            problem.model,
+            pooling,
+            (2, 2),
+        )
+        for dtype in (np.float32, np.float64)
+    )
     assert double.dtype == np.float64
     assert single.dtype == np.float32
     assert_allclose(single, double, rtol=1e-3, atol=1e-4)

@@ -5,6 +5,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import _reference
 from _twins import GEOMETRIES, make_problem
 from sklearn_calm import _init
+from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
 from sklearn_calm._init import (
     SEED_LENGTH,
@@ -15,7 +16,6 @@ from sklearn_calm._init import (
     sample_patches,
     starting_means,
 )
-from sklearn_calm._patches import PatchGeometry
 from sklearn_calm._preprocessing import Preprocessing
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -6,16 +6,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
 from _twins import FLOOR, GEOMETRIES, HEIGHT, WIDTH
+from sklearn_calm import _fourier
+from sklearn_calm._geometry import PatchGeometry, even_edges
 from sklearn_calm._images import Images
 from sklearn_calm._patches import (
     BAND_COLUMNS,
-    PatchGeometry,
     box_sums,
     centred,
     correlate,
     correlate_adjoint,
     correlate_rows,
-    even_edges,
+    correlate_spectrum,
     gather_adjoint,
     view_patches,
 )
@@ -96,6 +97,24 @@ def test_correlate_is_the_inner_product_with_every_patch(geometry, floor, seed):
 
 @geometries
 @floors
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_transforms_give_what_products_give(geometry, floor, dtype):
+    rng = np.random.default_rng(12)
+    images, geometry, X = make_images(rng, geometry)
+    kernels, bias = centred(rng.normal(size=(3, geometry.patch_length))), rng.normal(size=3)
+    options = {"contrast_floor": floor, "striped": False}
+    patches = view_patches(images.astype(dtype), geometry, **options)
+    assert patches.stripes is None
+    spectrum = _fourier.spectrum(kernels.astype(dtype), geometry)
+    maps = correlate_spectrum(patches, spectrum, bias.astype(dtype))
+    assert maps.dtype == dtype
+    expected = literal_patches(X, geometry, floor) @ kernels.T + bias
+    tolerance = 1e-9 if dtype == np.float64 else 1e-4
+    assert_allclose(maps, expected, rtol=tolerance, atol=tolerance)
+
+
+@geometries
+@floors
 def test_rows_are_those_of_correlate_times_the_deviation(geometry, floor):
     rng = np.random.default_rng(10)
     images, geometry, _ = make_images(rng, geometry)
@@ -114,7 +133,8 @@ def test_rows_are_those_of_correlate_times_the_deviation(geometry, floor):
 @geometries
 @floors
 @pytest.mark.parametrize("scaled", [False, True])
-def test_adjoint_is_the_weighted_sum_of_patches(geometry, floor, scaled):
+@pytest.mark.parametrize("striped", [False, True])
+def test_adjoint_is_the_weighted_sum_of_patches(geometry, floor, scaled, striped):
     rng = np.random.default_rng(2)
     images, geometry, X = make_images(rng, geometry)
     literal = literal_patches(X, geometry, floor)
@@ -122,7 +142,7 @@ def test_adjoint_is_the_weighted_sum_of_patches(geometry, floor, scaled):
     scale = rng.uniform(0.5, 2, size=literal.shape[:3]) if scaled else None
     weights = maps if scale is None else maps * scale[..., None]
     maps_before = maps.copy()
-    patches = view_patches(images, geometry, contrast_floor=floor)
+    patches = view_patches(images, geometry, contrast_floor=floor, striped=striped)
     sums, totals = correlate_adjoint(patches, maps, scale)
     assert_allclose(sums, np.einsum("rnck,rncd->kd", weights, literal), rtol=1e-9, atol=1e-10)
     assert_allclose(totals, weights.sum(axis=(0, 1, 2)), rtol=1e-9, atol=1e-10)
@@ -148,8 +168,9 @@ def test_correlate_and_its_adjoint_are_adjoint(geometry, floor, seed):
 @geometries
 @floors
 @pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("striped", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_gather_adjoint_sums_the_positions_given(geometry, floor, scaled, share):
+def test_gather_adjoint_sums_the_positions_given(geometry, floor, scaled, striped, share):
     rng = np.random.default_rng(3)
     images, geometry, X = make_images(rng, geometry)
     literal = literal_patches(X, geometry, floor)
@@ -158,7 +179,7 @@ def test_gather_adjoint_sums_the_positions_given(geometry, floor, scaled, share)
     few = rng.normal(size=(kept.sum(), 3))
     weights = few * scale[kept][:, None] if scaled else few
     sums, totals = gather_adjoint(
-        view_patches(images, geometry, contrast_floor=floor),
+        view_patches(images, geometry, contrast_floor=floor, striped=striped),
         np.nonzero(kept.reshape(len(kept), -1)),
         few,
         scale if scaled else None,
@@ -171,12 +192,14 @@ def test_gather_adjoint_takes_more_positions_than_it_copies_at_a_time():
     rng = np.random.default_rng(4)
     X = rng.normal(size=(30, 20, 20, 1))
     geometry = PatchGeometry((20, 20, 1), (8, 8), (1, 1), (0, 0))
-    patches = view_patches(X, geometry, contrast_floor=FLOOR)
     maps = rng.normal(size=(13, 30, 13, 2))
     positions = np.nonzero(np.ones((13, 30 * 13), dtype=bool))
-    few = gather_adjoint(patches, positions, maps.reshape(-1, 2))
-    for found, expected in zip(few, correlate_adjoint(patches, maps), strict=True):
-        assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    expected = correlate_adjoint(view_patches(X, geometry, contrast_floor=FLOOR), maps)
+    for striped in (False, True):
+        patches = view_patches(X, geometry, contrast_floor=FLOOR, striped=striped)
+        few = gather_adjoint(patches, positions, maps.reshape(-1, 2))
+        for found, all_of_them in zip(few, expected, strict=True):
+            assert_allclose(found, all_of_them, rtol=1e-9, atol=1e-9)
 
 
 @geometries

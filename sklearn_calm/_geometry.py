@@ -1,0 +1,41 @@
+"""Where the patches of an image lie."""
+
+from typing import NamedTuple
+
+
+class PatchGeometry(NamedTuple):
+    """Where the patches of an image lie; every pair is (vertical, horizontal)."""
+
+    image_shape: tuple[int, int, int]
+    patch_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def padded_shape(self):
+        height, width, n_channels = self.image_shape
+        return height + 2 * self.padding[0], width + 2 * self.padding[1], n_channels
+
+    @property
+    def map_shape(self):
+        """Rows and columns of patch positions."""
+        sides = zip(self.padded_shape, self.patch_size, self.stride, strict=False)
+        return tuple((side - patch) // step + 1 for side, patch, step in sides)
+
+    @property
+    def n_positions(self):
+        return self.map_shape[0] * self.map_shape[1]
+
+    @property
+    def patch_length(self):
+        """D, the number of values in a patch."""
+        return self.patch_size[0] * self.patch_size[1] * self.image_shape[2]
+
+    @property
+    def kernel_shape(self):
+        return (*self.patch_size, self.image_shape[2])
+
+
+def even_edges(length, parts):
+    """Edges that cut range(length) into parts as even as possible."""
+    return [part * length // parts for part in range(parts + 1)]
