@@ -144,7 +144,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     tol : float, default=1e-2
         EM stops when a pass gains less than this in log-likelihood per cell. Lower it to read
-        kernels or likelihoods; 0 makes exactly `max_iter` passes.
+        kernels or likelihoods; 0 makes exactly `max_iter` passes. Otherwise, where images are many
+        and EM does not go on from given kernels, one pass in small steps goes ahead, which spares
+        ten of the others; `lower_bounds_` begins after it.
 
     batch_size : int or "auto", default="auto"
         Images worked on at a time. Smaller batches take less memory; results differ in rounding
@@ -526,6 +528,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             model,
             learning,
             self._monitor(images, model),
+            # Kernels that were learned or given are better than what one step would make of them.
+            stepwise=self.tol > 0 and not continued and isinstance(self.init_params, str),
         )
         self._keep(images, best.parameters, preprocessing)
         self.lower_bounds_ = best.monitor.lower_bounds

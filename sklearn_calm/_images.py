@@ -142,6 +142,8 @@ class Images:
                 "example; scale large values down."
             )
 
-    def batches(self, batch_size):
-        """Slices that cover all images in order."""
-        return [slice(i, min(i + batch_size, len(self))) for i in range(0, len(self), batch_size)]
+    def batches(self, batch_size, rows=None):
+        """Slices that cover all images in order; or parts of the rows given."""
+        n = len(self) if rows is None else len(rows)
+        parts = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
+        return parts if rows is None else [rows[part] for part in parts]

@@ -35,6 +35,16 @@ from sklearn_calm._scratch import Scratch
 
 # Patches that seeds and preprocessing are taken from, where images and not patches are fitted.
 SEED_PATCHES = 50_000
+# The stepwise stage: so many steps, fewer where one would have less than this many cells for each
+# component, and none at all below the least number of steps or of images. The rate of step t is
+# (STAGE_OFFSET + t)^-STAGE_DECAY, and neighbours come together in runs, as files are read fastest.
+STAGE_STEPS = 160
+STAGE_CELLS = 2
+LEAST_STEPS = 20
+LEAST_IMAGES = 2048
+STAGE_OFFSET = 2.0
+STAGE_DECAY = 0.5
+STAGE_RUN = 32
 
 
 class Learning(NamedTuple):
@@ -120,8 +130,8 @@ def start_variance(errors, squares, weights):
     return max(np.average(errors, weights=weights), VARIANCE_FLOOR * square) if square > 0 else 1.0
 
 
-def run_e_step(images, parameters, model, learning, *, energy=None):
-    """Sufficient statistics of all images; `energy` spares them Q, where it is known."""
+def run_e_step(images, parameters, model, learning, *, rows=None, energy=None):
+    """Sufficient statistics of all images, or of the rows given; `energy` spares them Q."""
     step = partial(
         _batch_statistics,
         images=images,
@@ -130,7 +140,7 @@ def run_e_step(images, parameters, model, learning, *, energy=None):
         with_energy=energy is None,
         scratch=learning.scratch,
     )
-    batches = images.batches(learning.batch_size)
+    batches = images.batches(learning.batch_size, rows)
     statistics = learning.workers.map_reduce(step, batches, merge)
     return statistics if energy is None else statistics._replace(energy=energy)
 
@@ -140,14 +150,24 @@ def _batch_statistics(rows, images, layer, **options):
     return e_step(images.read(rows), weights, layer, **options)
 
 
-def expectation_maximization(images, parameters, model, learning, monitor):
+def expectation_maximization(images, parameters, model, learning, monitor, energy=None):
     """Passes of EM until the objective stands still or the monitor's passes are used up.
+
+    Parameters
+    ----------
+    images : Images
+    parameters : MixtureParameters
+    model : PatchModel
+    learning : Learning
+    monitor : ConvergenceMonitor
+    energy : float or None
+        Q of all images, where it is known.
 
     Returns
     -------
     fit : MixtureFit
     """
-    energy, n_reseeded = None, 0
+    n_reseeded = 0
     while True:
         statistics = run_e_step(images, parameters, model, learning, energy=energy)
         energy = statistics.energy
@@ -163,13 +183,57 @@ def expectation_maximization(images, parameters, model, learning, monitor):
     return MixtureFit(parameters, statistics, monitor, n_reseeded, n_dead)
 
 
-def fit_best(images, starts, model, learning, new_monitor):
-    """The run of EM with the best objective, of one from each of the starts."""
-    fits = (
-        expectation_maximization(images, parameters, model, learning, new_monitor())
-        for parameters in starts
-    )
-    return max(fits, key=lambda fit: fit.monitor.lower_bounds[-1])
+def fit_best(images, starts, model, learning, new_monitor, *, stepwise):
+    """The run of EM with the best objective, of one from each of the starts.
+
+    With `stepwise` the passes begin where `stepwise_stage` ends.
+    """
+
+    def fit(parameters):
+        energy = None
+        if stepwise:
+            parameters, energy = stepwise_stage(images, parameters, model, learning)
+        return expectation_maximization(
+            images, parameters, model, learning, new_monitor(), energy=energy
+        )
+
+    return max(map(fit, starts), key=lambda fit: fit.monitor.lower_bounds[-1])
+
+
+def stepwise_stage(images, parameters, model, learning):
+    """Stepwise EM (eq. 21) through all images once, where there are many of them.
+
+    Each step sees runs of neighbouring images from all over the data, so that sorted images do no
+    harm; which ones depends on nothing but their number.
+
+    Returns
+    -------
+    parameters : MixtureParameters
+    energy : float or None
+        Q of all images, if the stage went through them.
+    """
+    n_steps = count_steps(images, model, len(parameters.means))
+    if not n_steps:
+        return parameters, None
+    run = int(np.clip(len(images) // (4 * n_steps), 1, STAGE_RUN))
+    step_of = np.arange(len(images)) // run % n_steps
+    energy, past = 0.0, None
+    for t in range(n_steps):
+        rows = np.flatnonzero(step_of == t)
+        if not images.weights(rows).any():
+            continue
+        new = run_e_step(images, parameters, model, learning, rows=rows)
+        energy += new.energy
+        past = blend(past or new, new, (STAGE_OFFSET + t) ** -STAGE_DECAY)
+        parameters = update(past, parameters, model, learning)
+    return parameters, energy
+
+
+def count_steps(images, model, n_components):
+    """Steps of the stepwise stage; 0 for none."""
+    n_cells = len(images) * model.cells.n_cells
+    n_steps = min(STAGE_STEPS, n_cells // (STAGE_CELLS * n_components))
+    return n_steps if n_steps >= LEAST_STEPS and len(images) >= LEAST_IMAGES else 0
 
 
 def stepwise_update(images, parameters, statistics, model, learning, rate):

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,15 +10,18 @@ from sklearn_calm import _init, _training
 from sklearn_calm._convergence import ConvergenceMonitor
 from sklearn_calm._em import VARIANCE_FLOOR, blend, objective
 from sklearn_calm._execution import single_threaded_blas
+from sklearn_calm._images import Images
 from sklearn_calm._init import sample_patches
 from sklearn_calm._preprocessing import fit_preprocessing, normalize_contrast
 from sklearn_calm._training import (
+    count_steps,
     expectation_maximization,
     fit_best,
     prepare,
     run_e_step,
     start,
     start_variance,
+    stepwise_stage,
     stepwise_update,
     update,
 )
@@ -177,6 +182,7 @@ def test_the_best_start_is_kept(seed):
             problem.model,
             make_learning(),
             lambda: new_monitor(problem),
+            stepwise=True,  # three images are too few for it
         )
         assert best.monitor.lower_bounds == alone[np.argmax(objectives)].monitor.lower_bounds
         assert_parameters_equal(best.parameters, alone[np.argmax(objectives)].parameters)
@@ -347,3 +353,92 @@ def test_start_variance_is_kept_above_rounding_errors():
     assert start_variance(errors, squares, weights) == 1.75
     assert start_variance(0 * errors, squares, weights) == pytest.approx(7 * VARIANCE_FLOOR)
     assert start_variance(0 * errors, 0 * squares, weights) == 1.0
+
+
+# The stepwise stage
+
+
+def sorted_blobs(rng, n_images=2400, n_kinds=4):
+    """Images of noise about a few patterns, sorted by pattern."""
+    patterns = rng.normal(size=(n_kinds, 4, 5, 1)) * 2
+    kinds = np.sort(rng.integers(n_kinds, size=n_images))
+    return patterns[kinds] + rng.normal(size=(n_images, 4, 5, 1))
+
+
+def blob_problem(rng, **options):
+    return make_problem(rng, X=sorted_blobs(rng), geometry=((4, 5), (1, 1), (0, 0), 1), **options)
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_stage_sees_every_image_once(preprocessing, seed):
+    rng = np.random.default_rng(seed)
+    problem = blob_problem(rng, preprocessing=preprocessing)
+    parameters = problem.parameters(rng)
+    learning = make_learning(batch_size=100)
+    staged, energy = stepwise_stage(problem.images, parameters, problem.model, learning)
+    whole = run_e_step(problem.images, parameters, problem.model, learning)
+    assert energy == pytest.approx(whole.energy, rel=1e-10)
+    assert np.isfinite(staged.means).all()
+    assert staged.weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_stage_is_worth_several_passes_even_on_sorted_images(seed):
+    rng = np.random.default_rng(seed)
+    problem = blob_problem(rng, weighted=False)
+    parameters = problem.parameters(rng, n_components=4)
+    learning = make_learning(batch_size=500)
+    bounds = [
+        fit_best(
+            problem.images,
+            [parameters],
+            problem.model,
+            learning,
+            partial(ConvergenceMonitor, 0, 2, 1),
+            stepwise=stepwise,
+        ).monitor.lower_bounds
+        for stepwise in (False, True)
+    ]
+    plain, staged = bounds
+    assert staged[0] > plain[1]
+    assert staged[1] >= staged[0]
+
+
+def test_the_stage_does_not_depend_on_batches():
+    rng = np.random.default_rng(3)
+    problem = blob_problem(rng, preprocessing="both")
+    parameters = problem.parameters(rng)
+    (few, energy), (many, same) = (
+        stepwise_stage(problem.images, parameters, problem.model, make_learning(batch_size=size))
+        for size in (7, 3000)
+    )
+    assert_allclose(few.means, many.means, rtol=1e-8, atol=1e-10)
+    assert few.noise_variance == pytest.approx(many.noise_variance, rel=1e-10)
+    assert energy == pytest.approx(same, rel=1e-12)
+
+
+def test_the_stage_passes_over_images_without_weight():
+    rng = np.random.default_rng(4)
+    problem = blob_problem(rng, weighted=False)
+    problem.images.sample_weight = np.zeros(len(problem.images))
+    problem.images.sample_weight[:40] = 1
+    parameters = problem.parameters(rng)
+    staged, energy = stepwise_stage(problem.images, parameters, problem.model, make_learning())
+    assert np.isfinite(staged.means).all()
+    assert energy == pytest.approx((problem.images.X[:40] ** 2).sum(), rel=1e-10)
+
+
+def test_there_is_no_stage_where_images_are_few():
+    rng = np.random.default_rng(5)
+    problem = blob_problem(rng)
+    few = problem.images
+    assert count_steps(few, problem.model, 3) == 160
+    assert count_steps(few, problem.model, 20) == 60
+    assert count_steps(few, problem.model, 100) == 0
+    few = Images(few.X[:2000], few.geometry)
+    assert count_steps(few, problem.model, 3) == 0
+    parameters = problem.parameters(rng)
+    staged, energy = stepwise_stage(few, parameters, problem.model, make_learning())
+    assert staged is parameters
+    assert energy is None
