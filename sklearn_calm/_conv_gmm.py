@@ -50,8 +50,8 @@ from sklearn_calm._validation import (
 )
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-# Scores of one batch stay near the core's cache.
-BATCH_BYTES = 2**21
+# Scores of one batch: larger ones leave the cache, smaller ones spend time between them.
+BATCH_BYTES = 2**22
 MAX_BATCH = 8192
 
 

@@ -1,0 +1,260 @@
+"""Seconds and memory of fits and transforms, beside the bare matrix product and our peers.
+
+    pip install -e '.[bench]'
+    python tests/benchmarks/speed.py --data FOLDER [--sections NAME ...] [--repeat 5] [--plot FILE]
+
+FOLDER holds mnist.npz and fashion.npz. Contenders take turns in one process; tables give medians,
+the spread, and ratios to the first row. All have all cores. The sections:
+
+limits     log joint, and all of `transform`, against the product alone: sgemm of the same shapes,
+           on patches that lie in memory already
+fit        a default fit, against k-means and Gaussian mixtures of scikit-learn on as many patches
+transform  against scattering and k-means features, as many features each
+growth     with the number of images, kernels, threads, and the size of patches
+memory     peak beyond the input, of fits to memory maps of 60000 and of 1000000 images
+"""
+
+import argparse
+import tempfile
+import tracemalloc
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from peers import KMeansFeatures, Scattering
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from timing import compare, machine, report, seconds_of
+
+from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._em import log_joint
+from sklearn_calm._execution import Workers
+from sklearn_calm._images import Images
+from sklearn_calm._scratch import Scratch
+
+# Images, shape, patch size, options: as in the paper, and with the defaults.
+PAPER_LIKE = {"assignment": "image", "normalize": None, "whiten": False, "pooling": "logsumexp"}
+SHAPES = {
+    "20 x 20 grey": (12_000, (32, 32, 1), 20, {**PAPER_LIKE, "pool_grid": 1}),
+    "7 x 7 grey": (12_000, (28, 28, 1), 7, {}),
+    "5 x 5 grey": (12_000, (28, 28, 1), 5, {}),
+    "6 x 6 colour": (6_000, (32, 32, 3), 6, {}),
+    "15 x 15 colour": (6_000, (32, 32, 3), 15, {}),
+    "15 x 15 colour, 96 x 96": (300, (96, 96, 3), 15, {}),
+    "31 x 31 colour, 96 x 96": (100, (96, 96, 3), 31, {}),
+}
+
+
+def ours(n_components=64, **options):
+    return ConvGMMFeatures(n_components, random_state=0, **options)
+
+
+def product(n, geometry, n_components, batch_size):
+    """The bare product of a batch of patches with all kernels, as often as there are batches."""
+    rng = np.random.default_rng(0)
+    shape = (batch_size * geometry.n_positions, geometry.patch_length)
+    patches = rng.random(shape, dtype=np.float32)
+    kernels = rng.random((geometry.patch_length, n_components), dtype=np.float32)
+    scratch = Scratch()
+
+    def batch(_):
+        out = scratch.empty("out", (len(patches), n_components), patches.dtype)
+        np.matmul(patches, kernels, out=out)
+
+    return lambda: list(Workers().map(batch, range(n // batch_size)))
+
+
+def log_joints(X, features):
+    """The log joint of all images, batch by batch, thrown away."""
+    model, images = features._model, Images(X, features._model.geometry)
+    layer = features._layer.prepared(model.geometry, images.dtype)
+    batches = images.batches(features._batch_size(images, len(layer.bias)))
+    scratch = Scratch()
+
+    def batch(rows):
+        log_joint(layer.view(images.read(rows), model, scratch), layer, scratch)
+
+    return lambda: list(Workers().map(batch, batches))
+
+
+def limits(args):
+    shares = {}
+    for name, (n, shape, patch_size, options) in SHAPES.items():
+        X = np.random.default_rng(0).random((n, *shape), dtype=np.float32)
+        features = ours(patch_size=patch_size, max_iter=1, tol=0, **options).fit(X[:50])
+        geometry = features._model.geometry
+        batch_size = features._batch_size(Images(X, geometry), 64)
+        seconds = compare(
+            {
+                "product": product(n, geometry, 64, batch_size),
+                "log joint": log_joints(X, features),
+                "transform": partial(features.transform, X),
+            },
+            args.repeat,
+        )
+        report(f"{name}, 64 kernels", seconds)
+        medians = {kind: np.median(values) for kind, values in seconds.items()}
+        shares[name] = {kind: medians["product"] / s for kind, s in medians.items()}
+    return shares
+
+
+def fit(args):
+    X = load(args, "fashion")
+    kmeans = KMeansFeatures(64, patch_size=5)
+    kmeans.fit(X)
+    rng = np.random.default_rng(0)
+    windows = kmeans._windows(X)
+    rows, ys, xs = (rng.integers(side, size=400_000) for side in windows.shape[:3])
+    patches = kmeans._whiten(kmeans._normalize(windows[rows, ys, xs].reshape(400_000, -1)))
+    mixture = GaussianMixture(
+        64,
+        covariance_type="spherical",
+        init_params="k-means++",
+        max_iter=15,
+        tol=0,
+        random_state=0,
+    )
+    seconds = compare(
+        {
+            "ours, defaults, from images": partial(ours().fit, X),
+            "MiniBatchKMeans, from images": partial(kmeans.fit, X),
+            "MiniBatchKMeans, from whitened patches": partial(kmeans.kmeans_.fit, patches),
+            "ours, 15 plain passes, from images": partial(ours(max_iter=15, tol=0).fit, X),
+            "GaussianMixture, 15 passes, from patches": partial(mixture.fit, patches),
+        },
+        args.repeat,
+    )
+    report("Fashion-MNIST, 60000 images, 400000 patches", seconds)
+
+
+def transform(args):
+    X = load(args, "fashion")
+    n = 10_000
+    layers = {
+        "ours, defaults": ours(),
+        "ours, 248 of 5 x 5": ours(248),
+        "ours, 248 of 6 x 6": ours(248, patch_size=6),
+        "scattering, J=2, 3969 features": Scattering(),
+        "k-means, 248 of 6 x 6": KMeansFeatures(248),
+    }
+    for layer in layers.values():
+        layer.fit(X)
+    seconds = compare(
+        {name: partial(layer.transform, X[:n]) for name, layer in layers.items()}, args.repeat
+    )
+    report(f"Fashion-MNIST, {n} images", seconds)
+    return {name: n / np.median(values) for name, values in seconds.items()}
+
+
+def growth(args):
+    X = load(args, "fashion")
+    print(f"\n{'':44}{'fit s':>9}{'passes':>8}{'images/s':>10}")
+    found = {}
+
+    def row(axis, value, X=X, **options):
+        layer = ours(**options)
+        times = [seconds_of(partial(layer.fit, X)) for _ in range(args.repeat)]
+        rates = [10_000 / seconds_of(partial(layer.transform, X[:10_000])) for _ in times]
+        found.setdefault(axis, {})[value] = np.median(times), np.median(rates)
+        name = f"{axis} {value}"
+        print(
+            f"  {name:42}{np.median(times):9.2f}{layer.n_iter_:8}{np.median(rates):10.0f}",
+            flush=True,
+        )
+
+    for n in (7_500, 15_000, 30_000, 60_000, 240_000):
+        row("images", n, X=X[np.arange(n) % len(X)])
+    for n_components in (16, 64, 256, 1024):
+        row("n_components", n_components, n_components=n_components)
+    for patch_size in (3, 5, 7, 11, 15):
+        row("patch_size", patch_size, patch_size=patch_size)
+    for n_jobs in (1, 2):
+        row("n_jobs", n_jobs, n_jobs=n_jobs)
+    return found
+
+
+def memory(args):
+    """Peak of what Python and NumPy allocate; the input is a memory map."""
+    X = load(args, "fashion")
+    print(f"\n{'uint8 memory map of 28 x 28':44}{'input MB':>9}{'peak MB':>9}{'fit s':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for n in (60_000, 1_000_000):
+            mapped = np.memmap(Path(folder) / "images", np.uint8, "w+", shape=(n, 28, 28))
+            for start in range(0, n, len(X)):
+                part = mapped[start : start + len(X)]
+                part[...] = X[: len(part)]
+            for name, options in {"defaults": {}, "15 passes": {"max_iter": 15, "tol": 0}}.items():
+                tracemalloc.start()
+                seconds = seconds_of(partial(ours(**options).fit, mapped))
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                title = f"{n} images, {name}"
+                print(
+                    f"  {title:42}{mapped.nbytes / 1e6:9.0f}{peak / 1e6:9.0f}{seconds:8.1f}",
+                    flush=True,
+                )
+
+
+def load(args, name):
+    with np.load(Path(args.data) / f"{name}.npz") as parts:
+        return parts["X_train"]
+
+
+def plot(file, found):
+    """Three panels: share of the product, images per second, growth with the number of images."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    shapes = list(found["limits"])
+    for offset, kind in ((-0.2, "log joint"), (0.2, "transform")):
+        shares = [100 * found["limits"][shape][kind] for shape in shapes]
+        left.barh(np.arange(len(shapes)) + offset, shares, 0.38, label=kind)
+    left.set_yticks(range(len(shapes)), shapes)
+    left.axvline(100, color="0.5", linewidth=1)
+    left.invert_yaxis()
+    left.set_xlabel("speed, percent of the bare product's (64 kernels)")
+    left.legend(frameon=False)
+    names = list(found["transform"])
+    colours = ["C0" if name.startswith("ours") else "0.7" for name in names]
+    bars = middle.barh(names, [found["transform"][name] for name in names], color=colours)
+    middle.bar_label(bars, fmt="{:,.0f}", padding=3)
+    middle.set_xlabel("images per second, transform")
+    middle.set_xlim(right=1.2 * max(found["transform"].values()))
+    middle.invert_yaxis()
+    sizes = found["growth"]["images"]
+    right.loglog(list(sizes), [seconds for seconds, _ in sizes.values()], "o-")
+    right.set_xlabel("images")
+    right.set_ylabel("seconds of a default fit")
+    right.set_ylim(bottom=0.1)
+    for axes in (left, middle, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=150)
+
+
+SECTIONS = {
+    "limits": limits,
+    "fit": fit,
+    "transform": transform,
+    "growth": growth,
+    "memory": memory,
+}
+
+
+def main():
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", default=".data", metavar="FOLDER")
+    parser.add_argument("--sections", nargs="*", default=list(SECTIONS), choices=list(SECTIONS))
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--plot", metavar="FILE", help="needs limits, transform and growth")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    print(machine())
+    found = {name: SECTIONS[name](args) for name in args.sections}
+    if args.plot:
+        plot(args.plot, found)
+
+
+if __name__ == "__main__":
+    main()
