@@ -202,9 +202,13 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
     """
     patches = layer.view(images, model, scratch)
     maps = log_joint(patches, layer, scratch)
-    gamma, scale, positions, log_normalizers = _posterior(
-        maps, model.cells, sample_weight, patches.sparse_below, scratch
-    )
+    found = posterior(maps, model.cells, sample_weight, patches.sparse_below, scratch)
+    return collect(patches, found, images, sample_weight, model, with_energy=with_energy)
+
+
+def collect(patches, found, images, sample_weight, model, *, with_energy=True):
+    """Sufficient statistics of a batch, of which the posterior is found."""
+    gamma, scale, positions, log_normalizers = found
     if positions is None:
         sums, counts = correlate_adjoint(patches, gamma, scale)
     else:
@@ -225,12 +229,12 @@ def responsibilities(maps, cells):
 
     The maps, (rows, n, columns, K), are overwritten.
     """
-    gamma, scale, _, _ = _posterior(maps, cells, np.ones(maps.shape[1]))
+    gamma, scale, _, _ = posterior(maps, cells, np.ones(maps.shape[1]))
     gamma *= scale[..., None]
     return gamma
 
 
-class _Posterior(NamedTuple):
+class Posterior(NamedTuple):
     """Responsibilities, weighted by image: scale[u] gamma[k, u] at all positions or at a few."""
 
     gamma: np.ndarray  # (rows, n, columns, K), or (m, K) at a few
@@ -239,7 +243,7 @@ class _Posterior(NamedTuple):
     log_normalizers: np.ndarray  # (n,), float64
 
 
-def _posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
+def posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     """Posterior of a batch of maps, which are overwritten.
 
     Most positions carry next to nothing. Those that hold the least are left out of the sums, as
@@ -258,8 +262,8 @@ def _posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
         if kept.mean() < sparse_below:
             gamma = _take(maps.reshape(-1, maps.shape[-1]), np.flatnonzero(kept), scratch)
             positions = np.nonzero(kept.reshape(len(maps), -1))
-            return _Posterior(gamma, scale, positions, log_normalizers)
-    return _Posterior(maps, scale, None, log_normalizers)
+            return Posterior(gamma, scale, positions, log_normalizers)
+    return Posterior(maps, scale, None, log_normalizers)
 
 
 def _take(rows, chosen, scratch):
@@ -319,8 +323,8 @@ def objective(statistics, noise_variance):
 def log_likelihoods(images, layer, model, noise_variance, scratch=None):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
     maps = log_joint(layer.view(images, model, scratch), layer, scratch)
-    posterior = _posterior(maps, model.cells, np.ones(len(images)))
-    return posterior.log_normalizers + background(
+    found = posterior(maps, model.cells, np.ones(len(images)))
+    return found.log_normalizers + background(
         energies(images, model), model.n_values, noise_variance
     )
 

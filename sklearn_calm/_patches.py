@@ -193,17 +193,48 @@ def correlate_rows(patches, kernels, bias, rows):
     ------
     row : ndarray of shape (n * columns, K)
     """
+    columns = _with_unit(kernels, bias, patches)
+    for block, row in zip(patches.blocks, rows, strict=False):
+        yield np.matmul(block, columns, out=row)
+
+
+def correlate_at(patches, positions, kernels, bias):
+    """`correlate` at a few positions.
+
+    Parameters
+    ----------
+    patches : Patches
+        With stripes.
+    positions : tuple of two ndarrays of shape (m,)
+        Output row, and row of the stripes, of each position.
+    kernels : ndarray of shape (K, D)
+    bias : ndarray of shape (K,)
+
+    Returns
+    -------
+    maps : ndarray of shape (m, K)
+    """
+    blocks, (ys, rows) = patches.blocks, positions
+    columns = _with_unit(kernels, bias, patches)
+    maps = np.empty((len(ys), len(kernels)), blocks.dtype)
+    for part in _parts(len(ys), blocks[0, 0].nbytes):
+        np.matmul(blocks[ys[part], rows[part]], columns, out=maps[part])
+    if patches.deviation is not None:
+        maps /= patches.deviation.reshape(len(blocks), -1)[ys, rows, None]
+    return maps
+
+
+def _with_unit(kernels, bias, patches):
+    """Kernels for blocks, (length, K): their bias meets the unit of the patch."""
     if patches.deviation is not None:
         kernels = centred(kernels)
-    (height, _, _), n_components = patches.geometry.kernel_shape, len(kernels)
+    height, n_components = patches.geometry.patch_size[0], len(kernels)
     # The product is up to twice as fast with the components along the rows in memory.
     columns = np.zeros((height, patches.blocks.shape[2] // height, n_components), kernels.dtype)
     columns[:, :-1] = kernels.T.reshape(height, -1, n_components)
     if bias is not None:
         columns[0, -1] = bias
-    columns = columns.reshape(-1, n_components)
-    for block, row in zip(patches.blocks, rows, strict=False):
-        yield np.matmul(block, columns, out=row)
+    return columns.reshape(-1, n_components)
 
 
 def correlate_adjoint(patches, maps, scale=None):

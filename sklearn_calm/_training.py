@@ -4,12 +4,13 @@ Seeds and whitening, too, are found with one BLAS thread, so that the model is t
 bit for any number of threads.
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
+from sklearn_calm._bounds import ScoreBounds, bounded_e_step, pay
 from sklearn_calm._convergence import ConvergenceMonitor
 from sklearn_calm._em import (
     VARIANCE_FLOOR,
@@ -130,24 +131,52 @@ def start_variance(errors, squares, weights):
     return max(np.average(errors, weights=weights), VARIANCE_FLOOR * square) if square > 0 else 1.0
 
 
-def run_e_step(images, parameters, model, learning, *, rows=None, energy=None):
-    """Sufficient statistics of all images, or of the rows given; `energy` spares them Q."""
-    step = partial(
-        _batch_statistics,
-        images=images,
-        layer=conv_layer(parameters, model).prepared(model.geometry, images.dtype),
-        model=model,
-        with_energy=energy is None,
-        scratch=learning.scratch,
-    )
+def run_e_step(images, parameters, model, learning, *, rows=None, energy=None, bounds=None):
+    """Sufficient statistics of all images, or of the rows given; `energy` spares them Q.
+
+    With `bounds` positions that cannot matter are left out, and the bounds brought up to date.
+    """
+    layer = conv_layer(parameters, model)
+    options = {
+        "images": images,
+        "layer": layer.prepared(model.geometry, images.dtype),
+        "model": model,
+        "with_energy": energy is None,
+        "scratch": learning.scratch,
+    }
     batches = images.batches(learning.batch_size, rows)
-    statistics = learning.workers.map_reduce(step, batches, merge)
+    if bounds is None:
+        step = partial(_batch_statistics, **options)
+        statistics = learning.workers.map_reduce(step, batches, merge)
+    else:
+        moves = bounds.advance(layer, parameters.noise_variance)
+        step = partial(
+            _bounded_batch_statistics,
+            highest=bounds.highest,
+            moves=moves,
+            noise_variance=parameters.noise_variance,
+            **options,
+        )
+        found = learning.workers.map(step, batches)
+        statistics = reduce(merge, _keep(found, batches, bounds.highest))
     return statistics if energy is None else statistics._replace(energy=energy)
 
 
 def _batch_statistics(rows, images, layer, **options):
     weights = images.weights(rows)
     return e_step(images.read(rows), weights, layer, **options)
+
+
+def _bounded_batch_statistics(rows, images, highest, **options):
+    weights = images.weights(rows)
+    return bounded_e_step(images.read(rows), weights, highest=highest[rows], **options)
+
+
+def _keep(found, batches, highest):
+    """The statistics of each batch; its bounds are written to all bounds."""
+    for rows, (statistics, bounds) in zip(batches, found, strict=True):
+        highest[rows] = bounds
+        yield statistics
 
 
 def expectation_maximization(images, parameters, model, learning, monitor, energy=None):
@@ -167,9 +196,11 @@ def expectation_maximization(images, parameters, model, learning, monitor, energ
     -------
     fit : MixtureFit
     """
-    n_reseeded = 0
+    n_reseeded, bounds = 0, None
+    if pay(images, model, len(parameters.means)):
+        bounds = ScoreBounds(len(images), model.geometry)
     while True:
-        statistics = run_e_step(images, parameters, model, learning, energy=energy)
+        statistics = run_e_step(images, parameters, model, learning, energy=energy, bounds=bounds)
         energy = statistics.energy
         monitor.record(objective(statistics, parameters.noise_variance))
         parameters = update(statistics, parameters, model, learning)

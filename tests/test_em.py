@@ -20,7 +20,6 @@ from sklearn_calm._em import (
     MixtureParameters,
     PatchModel,
     SufficientStatistics,
-    _posterior,
     background,
     blend,
     conv_layer,
@@ -34,6 +33,7 @@ from sklearn_calm._em import (
     merge,
     objective,
     patch_energies,
+    posterior,
     responsibilities,
 )
 from sklearn_calm._features import batch_features, batch_log_likelihoods
@@ -286,8 +286,8 @@ def test_sparse_posterior_is_the_dense_one(assignment, preprocessing, seed):
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng, noise_variance=0.01)
     maps, weights = engine_maps(problem, parameters), problem.sample_weight
-    sparse = _posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
-    dense = _posterior(maps.copy(), problem.model.cells, weights)
+    sparse = posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
+    dense = posterior(maps.copy(), problem.model.cells, weights)
     assert sparse.positions is not None
     assert dense.positions is None
     assert_allclose(sparse.log_normalizers, dense.log_normalizers, rtol=1e-12)
@@ -320,12 +320,12 @@ def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignmen
         for left in cells.column_edges[:-1]:
             maps[top, :, left, rng.integers(n_components)] = 0
     masses = np.exp(maps, dtype=np.float64).sum(axis=3)
-    posterior = _posterior(maps, cells, np.ones(3), SPARSE_BELOW)
+    found = posterior(maps, cells, np.ones(3), SPARSE_BELOW)
     if factor > 1:
-        assert posterior.positions is None
+        assert found.positions is None
         return
     kept = np.zeros(masses.shape, dtype=bool)
-    kept.reshape(40, -1)[posterior.positions] = True
+    kept.reshape(40, -1)[found.positions] = True
     assert kept.sum() == 3 * cells.n_cells
     totals = cells.reduce(np.add, masses)
     lost = cells.reduce(np.add, np.where(kept, 0, masses)) / totals
@@ -333,7 +333,7 @@ def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignmen
     # The normaliser counts them still.
     exact = (np.log(totals) + np.log(cells.sizes.mean() / cells.sizes)[:, None]).sum(axis=(0, 2))
     eps = np.finfo(dtype).eps
-    assert_allclose(posterior.log_normalizers, exact, rtol=1e-12, atol=4 * eps * cells.n_cells)
+    assert_allclose(found.log_normalizers, exact, rtol=1e-12, atol=4 * eps * cells.n_cells)
 
 
 @pytest.mark.parametrize("noise_variance", [0.02, 0.7])
