@@ -28,7 +28,12 @@ from sklearn_calm._em import (
     per_image,
 )
 from sklearn_calm._execution import Workers
-from sklearn_calm._features import batch_features, batch_log_likelihoods, feature_layer
+from sklearn_calm._features import (
+    batch_features,
+    batch_log_likelihoods,
+    feature_layer,
+    pools_by_row,
+)
 from sklearn_calm._images import Images
 from sklearn_calm._scratch import Scratch
 from sklearn_calm._training import (
@@ -410,16 +415,17 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
                 'frame can hold. Choose a pooling, or set_output(transform="default").'
             )
         images = self._check_images(X, reset=False)
+        layer = feature_layer(self._layer, self._model, self.pooling, images.dtype)
         step = partial(
             batch_features,
             images=images,
-            layer=feature_layer(self._layer, self._model, self.pooling, images.dtype),
+            layer=layer,
             model=self._model,
             pooling=self.pooling,
             pool_grid=None if self.pooling is None else self._region_grid(),
             scratch=Scratch(),
         )
-        return self._map_batches(step, images)
+        return self._map_batches(step, images, by_row=pools_by_row(layer, self.pooling))
 
     def score_samples(self, X):
         """Log-likelihood of each image.
@@ -665,18 +671,22 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         cells = Cells.from_assignment(grid_or_name(self.assignment), geometry.map_shape)
         return PatchModel(geometry, cells, preprocessing)
 
-    def _batch_size(self, images, n_components):
+    def _batch_size(self, images, n_components, *, by_row=False):
+        """Images to a batch; fewer scores are held at once where maps are pooled row by row."""
         if self.batch_size != "auto":
             return self.batch_size
-        scores = images.geometry.n_positions * n_components * images.dtype.itemsize
-        return int(np.clip(BATCH_BYTES // scores, 1, MAX_BATCH))
+        geometry = images.geometry
+        held = geometry.n_positions * n_components
+        if by_row:
+            held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
+        return int(np.clip(BATCH_BYTES // (held * images.dtype.itemsize), 1, MAX_BATCH))
 
     def _region_grid(self):
         return check_grid("pool_grid", self.pool_grid, self._model.geometry.map_shape)
 
-    def _map_batches(self, step, images):
+    def _map_batches(self, step, images, **options):
         """Results of step(rows), in one array."""
-        batches = images.batches(self._batch_size(images, len(self.weights_)))
+        batches = images.batches(self._batch_size(images, len(self.weights_), **options))
         results = None
         for rows, block in zip(batches, Workers(self.n_jobs).map(step, batches), strict=True):
             if results is None:

@@ -17,6 +17,11 @@ def feature_layer(layer, model, pooling, dtype):
     return layer.prepared(model.geometry, dtype)
 
 
+def pools_by_row(layer, pooling):
+    """Whether each output row is pooled as it is computed, so that no maps are held."""
+    return pooling == "triangle" and layer.spectrum is None
+
+
 def less_mean(layer):
     """The layer whose maps are those of `layer` less the mean of all components (eq. 20)."""
     return ConvLayer(layer.weight - layer.weight.mean(axis=0), layer.bias - layer.bias.mean())
@@ -44,7 +49,7 @@ def _triangle(patches, layer, pool_grid, scratch):
     n_rows, n_columns = patches.geometry.map_shape
     n, n_components = len(patches.images), len(layer.bias)
     scale = np.ones((n_rows, n, n_columns), patches.images.dtype)
-    if layer.spectrum is not None:
+    if not pools_by_row(layer, "triangle"):
         rows = log_joint(patches, layer, scratch).reshape(n_rows, -1, n_components)
     else:
         row = scratch.empty("row", (n * n_columns, n_components), scale.dtype)

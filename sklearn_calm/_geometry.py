@@ -32,6 +32,12 @@ class PatchGeometry(NamedTuple):
         return self.patch_size[0] * self.patch_size[1] * self.image_shape[2]
 
     @property
+    def stripe_length(self):
+        """Values in the stripes of an image (see `_patches`)."""
+        height, _, n_channels = self.padded_shape
+        return self.map_shape[1] * height * (self.patch_size[1] * n_channels + 1)
+
+    @property
     def kernel_shape(self):
         return (*self.patch_size, self.image_shape[2])
 

@@ -7,7 +7,6 @@ price is a copy that is `width` times the batch, instead of `height * width` tim
 are large there are no stripes: Fourier transforms take the place of the products.
 """
 
-from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -145,13 +144,9 @@ def correlate(patches, kernels, bias=None, scratch=None):
     scratch = Scratch() if scratch is None else scratch
     shape = (n_rows, len(patches.stripes), len(kernels))
     maps = scratch.empty("maps", shape, patches.images.dtype)
-    rows = correlate_rows(patches, kernels, bias, maps)
-    if patches.deviation is None:
-        deque(rows, maxlen=0)
-    else:
-        # One output row after the other, while it is in the cache.
-        for row, scale in zip(rows, 1 / patches.deviation.reshape(n_rows, -1, 1), strict=True):
-            row *= scale
+    np.matmul(patches.blocks, _with_unit(kernels, bias, patches), out=maps)
+    if patches.deviation is not None:
+        maps *= 1 / patches.deviation.reshape(n_rows, -1, 1)
     return maps.reshape(n_rows, -1, n_columns, len(kernels))
 
 

@@ -214,6 +214,7 @@ def expectation_maximization(images, parameters, model, learning, monitor, energ
     return MixtureFit(parameters, statistics, monitor, n_reseeded, n_dead)
 
 
+@single_threaded_blas()  # once, as looking for BLAS takes milliseconds
 def fit_best(images, starts, model, learning, new_monitor, *, stepwise):
     """The run of EM with the best objective, of one from each of the starts.
 
