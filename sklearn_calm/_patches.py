@@ -22,6 +22,10 @@ BAND_COLUMNS = 64
 # transforms it is the second, over how many times as fast as products they are.
 SPARSE_BELOW = 0.75
 FOURIER_SPARSE_BELOW = 1.4
+# Copies of patches that stay inside the cache; and larger ones, where several threads would rather
+# wait for memory than for the interpreter.
+COPIED_BYTES = 200_000
+TOGETHER_BYTES = 800_000
 
 
 class Patches(NamedTuple):
@@ -212,7 +216,7 @@ def correlate_at(patches, positions, kernels, bias):
     blocks, (ys, rows) = patches.blocks, positions
     columns = _with_unit(kernels, bias, patches)
     maps = np.empty((len(ys), len(kernels)), blocks.dtype)
-    for part in _parts(len(ys), blocks[0, 0].nbytes):
+    for part in _parts(len(ys), blocks[0, 0].nbytes, TOGETHER_BYTES):
         np.matmul(blocks[ys[part], rows[part]], columns, out=maps[part])
     if patches.deviation is not None:
         maps /= patches.deviation.reshape(len(blocks), -1)[ys, rows, None]
@@ -309,9 +313,9 @@ def _gather_windows(patches, positions, maps, scale):
     return sums if patches.deviation is None else centred(sums), totals.sum(axis=0)
 
 
-def _parts(n, nbytes):
-    """Slices of n patches, of which copies fit the cache."""
-    step = max(16, 200_000 // nbytes)
+def _parts(n, nbytes, most=COPIED_BYTES):
+    """Slices of n patches, of which copies are no larger than `most`."""
+    step = max(16, most // nbytes)
     return [slice(start, start + step) for start in range(0, n, step)]
 
 
