@@ -256,9 +256,9 @@ def plot(file, found):
     middle.invert_yaxis()
     sizes = found["growth"]["images"]
     right.semilogx(list(sizes), [seconds for seconds, _ in sizes.values()], "o-", clip_on=False)
-    right.set_xticks(list(sizes), [f"{n:,}" for n in sizes])
+    right.set_xticks(list(sizes), [f"{n / 1000:g}" for n in sizes])
     right.minorticks_off()
-    right.set_xlabel("images")
+    right.set_xlabel("thousand images")
     right.set_ylabel("seconds of a default fit")
     right.set_ylim(bottom=0)
     for axes in (left, middle, right):
