@@ -40,7 +40,7 @@ SEED_PATCHES = 50_000
 # component, and none at all below the least number of steps or of images. The rate of step t is
 # (STAGE_OFFSET + t)^-STAGE_DECAY, and neighbours come together in runs, as files are read fastest.
 STAGE_STEPS = 160
-STAGE_CELLS = 2
+STAGE_CELLS = 16
 LEAST_STEPS = 20
 LEAST_IMAGES = 2048
 STAGE_OFFSET = 2.0

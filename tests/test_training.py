@@ -433,8 +433,8 @@ def test_there_is_no_stage_where_images_are_few():
     rng = np.random.default_rng(5)
     problem = blob_problem(rng)
     few = problem.images
-    assert count_steps(few, problem.model, 3) == 160
-    assert count_steps(few, problem.model, 20) == 60
+    assert count_steps(few, problem.model, 1) == 150
+    assert count_steps(few, problem.model, 3) == 50
     assert count_steps(few, problem.model, 100) == 0
     few = Images(few.X[:2000], few.geometry)
     assert count_steps(few, problem.model, 3) == 0
