@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from sklearn_calm import _fourier
-from sklearn_calm._em import NEGLIGIBLE, Posterior, collect, log_joint, posterior
+from sklearn_calm._em import Posterior, collect, log_joint, posterior
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._patches import box_sums, correlate_at
 
@@ -55,19 +55,21 @@ class ScoreBounds:
     def __init__(self, n_images, geometry):
         self.geometry = geometry
         self.highest = np.empty((n_images, *geometry.map_shape), np.float32)
-        self._kernels = self._offsets = None
+        self._scores = None  # kernels and offsets of the last pass
 
     def advance(self, layer, noise_variance):
         """Go on to the layer of the next pass; the moves to it, or None at the first."""
-        old = self._kernels, self._offsets
-        self._kernels = noise_variance * layer.weight
-        self._offsets = noise_variance * layer.bias
-        if old[0] is None:
+        old, self._scores = (
+            self._scores,
+            (noise_variance * layer.weight, noise_variance * layer.bias),
+        )
+        if old is None:
             return None
-        moved = np.square(self._kernels - old[0]).reshape(-1, *self.geometry.kernel_shape)
+        kernels, offsets = (new - last for new, last in zip(self._scores, old, strict=True))
+        moved = np.square(kernels).reshape(-1, *self.geometry.kernel_shape)
         starts = [block_starts(side) for side in self.geometry.patch_size]
         lengths = np.add.reduceat(np.add.reduceat(moved.sum(axis=3), starts[0], 1), starts[1], 2)
-        return grouped(np.sqrt(lengths).reshape(len(moved), -1), self._offsets - old[1])
+        return grouped(np.sqrt(lengths).reshape(len(moved), -1), offsets)
 
 
 def grouped(lengths, offsets):
@@ -192,7 +194,7 @@ def _posterior_within_reach(raised, lows, patches, layer, model, sample_weight, 
     `raised`, (rows, n, columns), is corrected where scores are computed.
     """
     cells, n_components = model.cells, len(layer.bias)
-    share = NEGLIGIBLE[raised.dtype.name] / cells.sizes.max()
+    share = cells.negligible_share(raised.dtype)
     slack = SLACK + SLACK_SHARE * np.abs(raised).max() / noise_variance
     needed = raised > noise_variance * (cells.spread(lows) + np.log(share / n_components) - slack)
     if needed.mean() > DENSE_ABOVE:
@@ -211,7 +213,7 @@ def _posterior_within_reach(raised, lows, patches, layer, model, sample_weight, 
     totals = np.bincount(cell_of, masses, lows.size)
     kept = masses > share * totals[cell_of]
     positions = tuple(part[kept] for part in positions)
-    uneven = np.log(cells.sizes.mean() / cells.sizes).sum()
-    log_normalizers = (np.log(totals) + peaks).reshape(lows.shape).sum(axis=(0, 2)) + uneven
+    log_normalizers = (np.log(totals) + peaks).reshape(lows.shape).sum(axis=(0, 2))
+    log_normalizers += cells.log_uneven
     scale = cells.spread((sample_weight[:, None] / totals.reshape(lows.shape)).astype(gamma.dtype))
     return Posterior(gamma[kept], scale, positions, log_normalizers)

@@ -53,6 +53,15 @@ class Cells(NamedTuple):
     def n_cells(self):
         return self.sizes.size
 
+    @property
+    def log_uneven(self):
+        """What the priors of cells of uneven size add to the log normaliser of an image (eq. 9)."""
+        return np.log(self.sizes.mean() / self.sizes).sum()
+
+    def negligible_share(self, dtype):
+        """Share of its cell's mass up to which a position is left out (eq. 16)."""
+        return NEGLIGIBLE[dtype.name] / self.sizes.max()
+
     def reduce(self, ufunc, values):
         """Reduce (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
         values = ufunc.reduceat(values, self.row_edges[:-1], axis=0)
@@ -254,11 +263,10 @@ def posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     masses = _exponentials(maps, cells.spread(peaks))
     totals = cells.reduce(np.add, masses)
     scale = cells.spread(sample_weight[:, None].astype(maps.dtype) / totals)
-    uneven = np.log(cells.sizes.mean() / cells.sizes).sum()
-    log_normalizers = (np.log(totals, dtype=np.float64) + peaks).sum(axis=(0, 2)) + uneven
+    log_normalizers = (np.log(totals, dtype=np.float64) + peaks).sum(axis=(0, 2))
+    log_normalizers += cells.log_uneven
     if sparse_below and cells.sizes.max() > 1:
-        least = NEGLIGIBLE[maps.dtype.name] / cells.sizes.max()
-        kept = masses > least * cells.spread(totals)
+        kept = masses > cells.negligible_share(maps.dtype) * cells.spread(totals)
         if kept.mean() < sparse_below:
             gamma = _take(maps.reshape(-1, maps.shape[-1]), np.flatnonzero(kept), scratch)
             positions = np.nonzero(kept.reshape(len(maps), -1))

@@ -49,13 +49,13 @@ def _triangle(patches, layer, pool_grid, scratch):
     n_rows, n_columns = patches.geometry.map_shape
     n, n_components = len(patches.images), len(layer.bias)
     scale = np.ones((n_rows, n, n_columns), patches.images.dtype)
-    if not pools_by_row(layer, "triangle"):
-        rows = log_joint(patches, layer, scratch).reshape(n_rows, -1, n_components)
-    else:
+    if pools_by_row(layer, "triangle"):
         row = scratch.empty("row", (n * n_columns, n_components), scale.dtype)
         rows = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
         if patches.deviation is not None:
             scale = 1 / patches.deviation
+    else:
+        rows = log_joint(patches, layer, scratch).reshape(n_rows, -1, n_components)
     return pool_triangle(rows, scale, pool_grid)
 
 

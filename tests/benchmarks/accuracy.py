@@ -12,15 +12,12 @@ images; the test images are looked at once. Seconds are those of this run: of `f
 """
 
 import argparse
-import os
-import platform
 import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import sklearn
 from peers import PAPER, Flat, KMeansFeatures, Scattering
 from scipy.linalg import LinAlgWarning
 from sklearn.datasets import load_digits
@@ -29,8 +26,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
+from timing import machine
 
-from sklearn_calm import ConvGMMFeatures, __version__
+from sklearn_calm import ConvGMMFeatures
 
 # With more training images the root is chosen on so many of them, the penalty on all.
 N_FEW = 12_000
@@ -213,10 +211,7 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.simplefilter("ignore", LinAlgWarning)  # the least penalties of ridge regression
 
-    print(
-        f"sklearn_calm {__version__}, scikit-learn {sklearn.__version__}, "
-        f"numpy {np.__version__}, {os.cpu_count()} cores, {platform.machine()}"
-    )
+    print(machine())
     header = f"{'features':>8}{'accuracy':>10}{'fit s':>8}{'images/s':>10}  classifier"
     for name in args.settings:
         data, n_train, rows = known[name]
