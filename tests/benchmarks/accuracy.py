@@ -67,7 +67,12 @@ def settings():
         "fashion": (
             "fashion",
             60_000,
-            {**peers, "ours, 800, 6 x 6": ours(800, patch_size=6, padding=2)},
+            {
+                **peers,
+                "k-means, 400, 6 x 6": KMeansFeatures(400),
+                "ours, 400, 6 x 6": ours(400, patch_size=6, padding=2),
+                "ours, 800, 6 x 6": ours(800, patch_size=6, padding=2),
+            },
         ),
         "cifar10": (
             "cifar10",
@@ -75,9 +80,11 @@ def settings():
             {
                 **pixels,
                 "k-means, 1600, 6 x 6": KMeansFeatures(1600, pool_grid=2),
+                "k-means, 711, 6 x 6, 3 x 3": KMeansFeatures(711, pool_grid=3),
                 "the paper's layer, 64": ours(**PAPER, max_iter=15, tol=0),
                 "ours, defaults": ours(64),
-                "ours, 1600, 6 x 6": ours(1600, patch_size=6, padding=0, pool_grid=2),
+                "ours, 1600, 6 x 6": ours(1600, patch_size=6, pool_grid=2),
+                "ours, 711, 6 x 6, 3 x 3": ours(711, patch_size=6, pool_grid=3),
             },
         ),
         "digits": (
