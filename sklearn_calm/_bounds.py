@@ -87,7 +87,8 @@ def pay(images, model, n_components):
     geometry = model.geometry
     return (
         not _fourier.pays(geometry, n_components)
-        and not isinstance(images.X, np.memmap)
+        and images.in_memory
+        and images.placement.is_numpy
         and model.cells.sizes.min() >= LEAST_POSITIONS
         and geometry.patch_length * n_components >= LEAST_PRODUCTS
         and 4 * len(images) * geometry.n_positions <= MOST_BYTES

@@ -1,6 +1,8 @@
 """ConvGMMFeatures: parameters, validation and fitted attributes. The arithmetic lives elsewhere."""
 
 import contextlib
+import copy
+import math
 import numbers
 import warnings
 from functools import partial
@@ -14,12 +16,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
+    _check_feature_names,
     _check_feature_names_in,
     check_is_fitted,
     validate_data,
 )
 
 from sklearn_calm._convergence import ConvergenceMonitor
+from sklearn_calm._dask import BlockImages, is_dask, map_images, whole_images
 from sklearn_calm._em import (
     Cells,
     MixtureParameters,
@@ -34,8 +38,10 @@ from sklearn_calm._features import (
     feature_layer,
     pools_by_row,
 )
-from sklearn_calm._images import Images
+from sklearn_calm._images import Images, home_of
+from sklearn_calm._namespace import array_namespace, find_placement, library_of, to_numpy
 from sklearn_calm._scratch import Scratch
+from sklearn_calm._state import plain, restored
 from sklearn_calm._training import (
     Learning,
     fit_best,
@@ -48,6 +54,7 @@ from sklearn_calm._validation import (
     check_geometry,
     check_grid,
     check_init,
+    check_n_images,
     check_numbers,
     check_shape,
     check_weights,
@@ -57,7 +64,14 @@ from sklearn_calm._validation import (
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 # Scores of one batch: larger ones leave the cache, smaller ones spend time between them.
 BATCH_BYTES = 2**22
+DEVICE_BATCH_BYTES = 2**28
 MAX_BATCH = 8192
+
+
+def _version():
+    from sklearn_calm import __version__  # which is not there yet while this module is imported
+
+    return __version__
 
 
 class ConvGMMFeatures(TransformerMixin, BaseEstimator):
@@ -169,9 +183,13 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     n_jobs : int or None, default=None
         Number of threads over batches. None takes as many as BLAS would, unless a
         :func:`joblib.parallel_config` asks for more than one. Results are the same for any number.
+        Other libraries than NumPy share their work out themselves.
 
-    backend : {"auto", "numpy"}, default="auto"
-        Library that computes.
+    backend : str, default="auto"
+        Library that computes, "numpy", "torch" or "cupy", perhaps with its device, as in
+        "torch:cuda:1", "torch:cpu" or "cupy:0"; without one torch takes a GPU if it has one. "auto"
+        is the library and device of X. Whatever it is, results are of the kind that went in: NumPy
+        for NumPy, a tensor on the device of X for a tensor.
 
     random_state : int, RandomState instance or None, default=None
         Draws sampled patches and starting kernels. An int gives the same result in every call.
@@ -273,7 +291,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         "learning_offset": [Interval(numbers.Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "n_jobs": [numbers.Integral, None],
-        "backend": [StrOptions({"auto", "numpy"})],
+        "backend": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -402,20 +420,25 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        features : ndarray of shape (n, grid rows * grid columns * n_components)
+        features : array of shape (n, grid rows * grid columns * n_components)
             Ordered as `get_feature_names_out` says. With ``pooling=None`` the maps,
-            (n, rows, columns, n_components). float64 for float64 images, else float32.
+            (n, rows, columns, n_components). float64 for float64 images, else float32; of the
+            library and on the device of X.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
         self._validate_params()
-        if self.pooling is None and _get_output_config("transform", self)["dense"] != "default":
+        in_frames = _get_output_config("transform", self)["dense"] != "default"
+        if in_frames and (self.pooling is None or is_dask(X)):
+            what = "A lazy Dask array" if is_dask(X) else "Maps, which pooling=None gives,"
             raise ValueError(
-                "pooling=None gives maps of shape (n, rows, columns, n_components), which no data "
-                'frame can hold. Choose a pooling, or set_output(transform="default").'
+                f"{what} cannot be put into a data frame. Choose a pooling, compute the array, or "
+                'set_output(transform="default").'
             )
         images = self._check_images(X, reset=False)
-        layer = feature_layer(self._layer, self._model, self.pooling, images.dtype)
+        if is_dask(X):
+            return self._map_blocks("transform", images, self._features_shape())
+        layer = feature_layer(self._layer, self._model, self.pooling, images.placement)
         step = partial(
             batch_features,
             images=images,
@@ -441,15 +464,17 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        log_likelihood : ndarray of shape (n,)
-            In nats, float64.
+        log_likelihood : array of shape (n,)
+            In nats, float64; of the library and on the device of X.
         """
         check_is_fitted(self)
         images = self._check_images(X, reset=False)
+        if is_dask(X):
+            return self._map_blocks("score_samples", images, (), np.float64)
         step = partial(
             batch_log_likelihoods,
             images=images,
-            layer=self._layer.prepared(self._model.geometry, images.dtype),
+            layer=self._layer.prepared(self._model.geometry, images.placement),
             model=self._model,
             noise_variance=self.noise_variance_,
             scratch=Scratch(),
@@ -473,9 +498,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         log_likelihood : float
             In nats.
         """
-        scores = self.score_samples(X)
+        scores = to_numpy(self.score_samples(X))
         if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, scores)
+            sample_weight = check_weights(sample_weight, len(scores))
         return float(np.average(scores, weights=sample_weight))
 
     def get_feature_names_out(self, input_features=None):
@@ -501,14 +526,39 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             f"{prefix}_row{row}_column{column}_component{component}"
             for row in range(n_rows)
             for column in range(n_columns)
-            for component in range(len(self.weights_))
+            for component in range(self.conv_bias_.shape[0])
         ]
         return np.asarray(names, dtype=object)
+
+    def to_numpy(self):
+        """Copy the estimator, with fitted attributes of NumPy, as those of a pickle are.
+
+        Returns
+        -------
+        features : ConvGMMFeatures
+            Makes of any images what this one does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_calm import ConvGMMFeatures
+        >>> X = np.random.default_rng(0).random((50, 8, 8))
+        >>> type(ConvGMMFeatures(4).fit(X).to_numpy().means_)
+        <class 'numpy.ndarray'>
+        """
+        return copy.copy(self)
+
+    def __getstate__(self):
+        return plain(super().__getstate__(), _version())
+
+    def __setstate__(self, state):
+        super().__setstate__(restored(state, _version(), type(self).__name__))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.three_d_array = True
+        tags.array_api_support = True
         return tags
 
     def _fit(self, images):
@@ -599,15 +649,15 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     def _keep(self, images, parameters, preprocessing):
         """Set the attributes that describe the layer, in the precision of the images."""
-        geometry, dtype = images.geometry, images.dtype
+        geometry, public = images.geometry, images.home.asarray
         self._model = self._full_model(geometry, preprocessing)
         self._layer = conv_layer(parameters, self._model)
         shape = (-1, *geometry.kernel_shape)
-        self.means_ = parameters.means.reshape(shape).astype(dtype)
-        self.weights_ = parameters.weights.astype(dtype)
+        self.means_ = public(parameters.means.reshape(shape))
+        self.weights_ = public(parameters.weights)
         self.noise_variance_ = parameters.noise_variance
-        self.conv_weight_ = self._layer.weight.reshape(shape).astype(dtype)
-        self.conv_bias_ = self._layer.bias.astype(dtype)
+        self.conv_weight_ = public(self._layer.weight.reshape(shape))
+        self.conv_bias_ = public(self._layer.bias)
         self.contrast_floor_ = preprocessing.contrast_floor
         self.image_shape_ = geometry.image_shape
 
@@ -652,17 +702,17 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             self.learn_weights,
             self.noise_variance,
             self._batch_size(images, self.n_components),
-            Workers(self.n_jobs),
+            self._workers(images),
             check_random_state(self.random_state),
             Scratch(),
         )
 
     def _parameters(self, geometry):
         """Where the last fit ended; what is not to be learned is as the parameters say."""
-        means = self.means_.reshape(-1, geometry.patch_length).astype(np.float64)
+        means = to_numpy(self.means_).reshape(-1, geometry.patch_length).astype(np.float64)
         weights = np.ones(len(means))
         if self.learn_weights:
-            weights = self.weights_.astype(np.float64)
+            weights = to_numpy(self.weights_).astype(np.float64)
         learned = self.noise_variance == "auto"
         noise_variance = self.noise_variance_ if learned else float(self.noise_variance)
         return MixtureParameters(means, weights / weights.sum(), noise_variance)
@@ -679,32 +729,57 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         held = geometry.n_positions * n_components
         if by_row:
             held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
-        return int(np.clip(BATCH_BYTES // (held * images.dtype.itemsize), 1, MAX_BATCH))
+        most = DEVICE_BATCH_BYTES if images.placement.on_accelerator else BATCH_BYTES
+        return int(np.clip(most // (held * images.dtype.itemsize), 1, MAX_BATCH))
+
+    def _workers(self, images):
+        # Other libraries share work out by themselves.
+        return Workers(self.n_jobs if images.placement.is_numpy else 1)
 
     def _region_grid(self):
         return check_grid("pool_grid", self.pool_grid, self._model.geometry.map_shape)
 
+    def _features_shape(self):
+        """Shape of the features of one image."""
+        if self.pooling is None:
+            return (*self._model.geometry.map_shape, self.conv_bias_.shape[0])
+        return (math.prod(self._region_grid()) * self.conv_bias_.shape[0],)
+
+    def _map_blocks(self, method, images, shape, dtype=None):
+        """Call the method on every block, lazily, with the model as it is now."""
+        worker = copy.copy(self).set_params(n_jobs=1)  # Dask's own threads share the work
+        return map_images(getattr(worker, method), images.X, shape, dtype or images.dtype)
+
     def _map_batches(self, step, images, **options):
-        """Results of step(rows), in one array."""
-        batches = images.batches(self._batch_size(images, len(self.weights_), **options))
-        results = None
-        for rows, block in zip(batches, Workers(self.n_jobs).map(step, batches), strict=True):
+        """Results of step(rows), in one array where X is."""
+        batches = images.batches(self._batch_size(images, self.conv_bias_.shape[0], **options))
+        blocks = self._workers(images).map(step, batches)
+        results, home = None, images.home
+        for rows, block in zip(batches, blocks, strict=True):
+            block = home.asarray(block, cast=False)
             if results is None:
-                results = np.empty((len(images), *block.shape[1:]), block.dtype)
-            results[rows] = block
+                results = home.empty((len(images), *block.shape[1:]), block.dtype)
+            results[rows, ...] = block
         return results
 
     def _check_images(self, X, *, reset, sample_weight=None):
         """X as Images; on `reset`, check the parameters against it."""
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype="numeric",
-            ensure_2d=False,
-            allow_nd=True,
-            ensure_all_finite=False,
-        )
+        if is_dask(X):
+            X = whole_images(X)
+        if library_of(X) == "numpy" and not is_dask(X):
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype="numeric",
+                ensure_2d=False,
+                allow_nd=True,
+                ensure_all_finite=False,
+            )
+        else:  # scikit-learn takes arrays of other libraries only if it is told to
+            array_namespace(X)
+            _check_feature_names(self, X, reset=reset)
+            check_n_images(X)
         check_numbers(X)
         if reset:
             geometry = check_geometry(X, self)
@@ -713,5 +788,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             geometry = self._model.geometry
             check_shape(X, self.image_shape_, type(self).__name__)
         if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, X)
-        return Images(X, geometry, sample_weight)
+            sample_weight = check_weights(to_numpy(sample_weight), X.shape[0])
+        if is_dask(X):
+            return BlockImages(X, geometry, sample_weight, self.backend)
+        placement = find_placement(self.backend, home_of(X))
+        return Images(X, geometry, sample_weight, placement)

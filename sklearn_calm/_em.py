@@ -13,6 +13,18 @@ import numpy as np
 
 from sklearn_calm import _fourier
 from sklearn_calm._geometry import PatchGeometry, even_edges
+from sklearn_calm._namespace import (
+    array_namespace,
+    empty,
+    exp_in_place,
+    indices,
+    like,
+    numpy_dtype,
+    size,
+    sum_segments,
+    take_at,
+    to_numpy,
+)
 from sklearn_calm._patches import (
     centred,
     correlate,
@@ -60,26 +72,32 @@ class Cells(NamedTuple):
 
     def negligible_share(self, dtype):
         """Share of its cell's mass up to which a position is left out (eq. 16)."""
-        return NEGLIGIBLE[dtype.name] / self.sizes.max()
+        return NEGLIGIBLE[dtype.name] / float(self.sizes.max())
 
-    def reduce(self, ufunc, values):
-        """Reduce (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
-        values = ufunc.reduceat(values, self.row_edges[:-1], axis=0)
-        return ufunc.reduceat(values, self.column_edges[:-1], axis=2)
+    def sums(self, values):
+        """Sums of (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
+        return sum_segments(sum_segments(values, self.row_edges, 0), self.column_edges, 2)
 
     def peaks(self, maps):
         """Maximum over the components and positions of each cell: (cell rows, n, cell columns)."""
+        xp = array_namespace(maps)
         if self.sizes.max() == 1:
-            return maps.max(axis=-1)
+            return xp.max(maps, axis=-1)
         # Whole output rows first: NumPy is slow at the maxima of short rows.
-        tall = np.stack([maps[top:bottom].max(axis=0) for top, bottom in pairwise(self.row_edges)])
-        cells = [tall[:, :, left:right] for left, right in pairwise(self.column_edges)]
-        return np.stack([cell.reshape(*cell.shape[:2], -1).max(axis=2) for cell in cells], axis=2)
+        rows = [xp.max(maps[top:bottom, ...], axis=0) for top, bottom in pairwise(self.row_edges)]
+        tall = xp.stack(rows)
+        cells = [tall[:, :, left:right, :] for left, right in pairwise(self.column_edges)]
+        return xp.stack([xp.max(cell, axis=(2, 3)) for cell in cells], axis=2)
 
     def spread(self, values):
         """Give every position the value of its cell: the adjoint of a sum over cells."""
-        values = np.repeat(values, np.diff(self.row_edges), axis=0)
-        return np.repeat(values, np.diff(self.column_edges), axis=2)
+        if self.sizes.max() == 1:
+            return values
+        xp = array_namespace(values)
+        for axis, edges in ((0, self.row_edges), (2, self.column_edges)):
+            cells = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+            values = xp.take(values, indices(cells, values), axis=axis)
+        return values
 
 
 class PatchModel(NamedTuple):
@@ -122,10 +140,10 @@ class ConvLayer(NamedTuple):
     bias: np.ndarray
     spectrum: np.ndarray | None = None  # of the weights, where they are applied by it
 
-    def prepared(self, geometry, dtype):
-        """The layer in the precision of a batch, as it is applied fastest."""
-        weight, bias = self.weight.astype(dtype), self.bias.astype(dtype)
-        by_spectrum = _fourier.pays(geometry, len(weight))
+    def prepared(self, geometry, placement):
+        """The layer where batches are worked on, as it is applied fastest."""
+        weight, bias = placement.asarray(self.weight), placement.asarray(self.bias)
+        by_spectrum = placement.is_numpy and _fourier.pays(geometry, len(self.weight))
         return ConvLayer(weight, bias, _fourier.spectrum(weight, geometry) if by_spectrum else None)
 
     def view(self, images, model, scratch=None):
@@ -216,7 +234,7 @@ def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=Non
 
 
 def collect(patches, found, images, sample_weight, model, *, with_energy=True):
-    """Sufficient statistics of a batch, of which the posterior is found."""
+    """Sufficient statistics of a batch, of which the posterior is found: NumPy, float64."""
     gamma, scale, positions, log_normalizers = found
     if positions is None:
         sums, counts = correlate_adjoint(patches, gamma, scale)
@@ -224,8 +242,8 @@ def collect(patches, found, images, sample_weight, model, *, with_energy=True):
         sums, counts = gather_adjoint(patches, positions, gamma, scale)
     n_images = float(sample_weight.sum())
     return SufficientStatistics(
-        sums=sums.astype(np.float64),
-        counts=counts.astype(np.float64),
+        sums=to_numpy(sums).astype(np.float64),
+        counts=to_numpy(counts).astype(np.float64),
         log_normalizer=float(sample_weight @ log_normalizers),
         energy=float(sample_weight @ energies(images, model)) if with_energy else 0.0,
         n_values=model.n_values * n_images,
@@ -249,7 +267,7 @@ class Posterior(NamedTuple):
     gamma: np.ndarray  # (rows, n, columns, K), or (m, K) at a few
     scale: np.ndarray  # (rows, n, columns)
     positions: tuple | None  # output row, and row of the stripes, of each of the m positions
-    log_normalizers: np.ndarray  # (n,), float64
+    log_normalizers: np.ndarray  # (n,), NumPy, float64
 
 
 def posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
@@ -259,26 +277,31 @@ def posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     long as no cell loses more than NEGLIGIBLE of its mass (eq. 16) and no more than a share of
     `sparse_below` remain.
     """
+    xp = array_namespace(maps)
     peaks = cells.peaks(maps)
     masses = _exponentials(maps, cells.spread(peaks))
-    totals = cells.reduce(np.add, masses)
-    scale = cells.spread(sample_weight[:, None].astype(maps.dtype) / totals)
-    log_normalizers = (np.log(totals, dtype=np.float64) + peaks).sum(axis=(0, 2))
-    log_normalizers += cells.log_uneven
+    totals = cells.sums(masses)
+    scale = cells.spread(like(sample_weight[:, None], maps) / totals)
+    log_totals = xp.log(xp.astype(totals, xp.float64)) + xp.astype(peaks, xp.float64)
+    log_normalizers = to_numpy(xp.sum(log_totals, axis=(0, 2))) + cells.log_uneven
     if sparse_below and cells.sizes.max() > 1:
-        kept = masses > cells.negligible_share(maps.dtype) * cells.spread(totals)
-        if kept.mean() < sparse_below:
-            gamma = _take(maps.reshape(-1, maps.shape[-1]), np.flatnonzero(kept), scratch)
-            positions = np.nonzero(kept.reshape(len(maps), -1))
+        kept = masses > cells.negligible_share(numpy_dtype(maps)) * cells.spread(totals)
+        if int(xp.count_nonzero(kept)) < sparse_below * size(kept):
+            positions = xp.nonzero(xp.reshape(kept, (kept.shape[0], -1)))
+            gamma = _take(maps, positions, scratch)
             return Posterior(gamma, scale, positions, log_normalizers)
     return Posterior(maps, scale, None, log_normalizers)
 
 
-def _take(rows, chosen, scratch):
-    """The chosen rows of a matrix."""
-    if scratch is None:
-        return rows[chosen]
-    taken = scratch.empty("taken", (len(chosen), rows.shape[1]), rows.dtype)
+def _take(maps, positions, scratch):
+    """The maps (rows, n, columns, K) at a few positions: (m, K)."""
+    xp, n_components = array_namespace(maps), maps.shape[-1]
+    rows = xp.reshape(maps, (maps.shape[0], -1, n_components))
+    if scratch is None or not isinstance(maps, np.ndarray):
+        return take_at(rows, *positions)
+    chosen = np.ravel_multi_index(positions, rows.shape[:2])
+    taken = scratch.empty("taken", (len(chosen), n_components), maps)
+    rows = rows.reshape(-1, n_components)
     return np.take(rows, chosen, axis=0, out=taken, mode="clip")  # "raise" would copy once more
 
 
@@ -287,24 +310,31 @@ def _exponentials(maps, shift):
 
     One output row at a time fits the cache.
     """
-    masses = np.empty_like(shift)
-    for row, row_shift, row_masses in zip(maps, shift, masses, strict=True):
-        row -= row_shift[..., None]
-        np.exp(row, out=row)
-        row_masses[...] = _sum_last(row)
+    masses = empty(shift.shape, shift)
+    for y in range(maps.shape[0]):
+        row = maps[y, ...]
+        row -= shift[y, ..., None]
+        masses[y, ...] = _sum_last(exp_in_place(row))
     return masses
 
 
 def _sum_last(values):
     """Sum over the last axis, as a product that BLAS makes."""
-    return values @ np.ones(values.shape[-1], values.dtype)
+    return values @ like(np.ones(values.shape[-1]), values)
 
 
 def energies(images, model):
-    """Q of each image, the squares that its likelihood counts (eq. 14): float64, shape (n,)."""
+    """Q of each image, the squares that its likelihood counts (eq. 14).
+
+    Returns
+    -------
+    energies : ndarray of shape (n,)
+        NumPy, float64.
+    """
+    xp = array_namespace(images)
     if model.counts_pixels:
-        return np.square(images).sum(axis=(1, 2, 3), dtype=np.float64)
-    return patch_energies(images, model).sum(axis=(0, 2), dtype=np.float64)
+        return to_numpy(xp.sum(images * images, axis=(1, 2, 3), dtype=xp.float64))
+    return to_numpy(xp.sum(patch_energies(images, model), axis=(0, 2), dtype=xp.float64))
 
 
 def patch_energies(images, model):
@@ -312,9 +342,9 @@ def patch_energies(images, model):
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     if whitener is None:
         return model.view(images, square_norm=True).square_norm
-    kernels, bias = whitener.astype(images.dtype), -(whitener @ mean).astype(images.dtype)
+    kernels, bias = like(whitener, images), like(-(whitener @ mean), images)
     whitened = correlate(model.view(images), kernels, bias)
-    return np.einsum("rnck,rnck->rnc", whitened, whitened)
+    return array_namespace(images).vecdot(whitened, whitened)
 
 
 def background(energy, n_values, noise_variance):
@@ -331,7 +361,7 @@ def objective(statistics, noise_variance):
 def log_likelihoods(images, layer, model, noise_variance, scratch=None):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
     maps = log_joint(layer.view(images, model, scratch), layer, scratch)
-    found = posterior(maps, model.cells, np.ones(len(images)))
+    found = posterior(maps, model.cells, np.ones(images.shape[0]))
     return found.log_normalizers + background(
         energies(images, model), model.n_values, noise_variance
     )

@@ -2,19 +2,18 @@
 
 from itertools import repeat
 
-import numpy as np
-
 from sklearn_calm._em import ConvLayer, log_joint, log_likelihoods, responsibilities
+from sklearn_calm._namespace import array_namespace, copied
 from sklearn_calm._patches import correlate_rows
 from sklearn_calm._pooling import pool, pool_triangle
 from sklearn_calm._scratch import Scratch
 
 
-def feature_layer(layer, model, pooling, dtype):
-    """The layer whose maps are pooled, prepared for images in the precision given."""
+def feature_layer(layer, model, pooling, placement):
+    """The layer whose maps are pooled, prepared for where batches are worked on."""
     if pooling == "triangle":
         layer = less_mean(layer)
-    return layer.prepared(model.geometry, dtype)
+    return layer.prepared(model.geometry, placement)
 
 
 def pools_by_row(layer, pooling):
@@ -38,7 +37,7 @@ def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None)
         return _triangle(patches, layer, pool_grid, scratch)
     maps = log_joint(patches, layer, scratch)
     if pooling is None:
-        return maps.transpose(1, 0, 2, 3).copy()
+        return copied(array_namespace(maps).permute_dims(maps, (1, 0, 2, 3)))
     if pooling == "mean":
         maps = responsibilities(maps, model.cells)
     return pool(maps, pooling, pool_grid)
@@ -47,15 +46,17 @@ def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None)
 def _triangle(patches, layer, pool_grid, scratch):
     """Features that need no maps: each output row is pooled while it is in the cache."""
     n_rows, n_columns = patches.geometry.map_shape
-    n, n_components = len(patches.images), len(layer.bias)
-    scale = np.ones((n_rows, n, n_columns), patches.images.dtype)
+    xp, images = array_namespace(patches.images), patches.images
+    n, n_components = images.shape[0], layer.bias.shape[0]
+    scale = xp.ones((n_rows, n, n_columns), dtype=images.dtype, device=images.device)
     if pools_by_row(layer, "triangle"):
-        row = scratch.empty("row", (n * n_columns, n_components), scale.dtype)
+        row = scratch.empty("row", (n * n_columns, n_components), images)
         rows = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
         if patches.deviation is not None:
             scale = 1 / patches.deviation
     else:
-        rows = log_joint(patches, layer, scratch).reshape(n_rows, -1, n_components)
+        maps = log_joint(patches, layer, scratch)
+        rows = (xp.reshape(maps[y, ...], (-1, n_components)) for y in range(n_rows))
     return pool_triangle(rows, scale, pool_grid)
 
 

@@ -7,8 +7,25 @@ to.
 
 import math
 import numbers
+from functools import partial
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from sklearn_calm._namespace import (
+    Placement,
+    array_namespace,
+    contiguous,
+    device_of,
+    library_of,
+    numpy_dtype,
+    size,
+    take,
+    to_numpy,
+)
+
+# Values that are read at a time to pick patches from.
+READ_VALUES = 2**20
 
 
 def resolve_image_shape(shape, image_shape="auto"):
@@ -74,37 +91,65 @@ def working_dtype(dtype):
     return np.dtype(np.float64 if wide else np.float32)
 
 
+def home_of(X):
+    """Where an array is, and the precision in which it is worked on."""
+    return Placement(library_of(X), device_of(X), working_dtype(numpy_dtype(X)))
+
+
 class Images:
     """The images of an array, read a few at a time.
 
     Parameters
     ----------
-    X : ndarray of shape (n, ...)
+    X : array of shape (n, ...)
     geometry : PatchGeometry
         Gives the shape of an image, and its padding.
     sample_weight : ndarray of shape (n,) or None
-    dtype : numpy dtype or None
-        What batches are cast to; None follows X.
+    placement : Placement or None
+        Where batches are worked on, and in what precision; None follows X.
+    numbers : ndarray of shape (n,) or None
+        Of the images, by which errors name them; None counts from 0.
     """
 
-    def __init__(self, X, geometry, sample_weight=None, dtype=None):
+    def __init__(self, X, geometry, sample_weight=None, placement=None, numbers=None):
         self.X = X
+        self.numbers = np.arange(X.shape[0]) if numbers is None else numbers
         self.geometry = geometry
         self.sample_weight = sample_weight
-        self.dtype = working_dtype(X.dtype) if dtype is None else dtype
+        self.placement = home_of(X) if placement is None else placement
 
     def __len__(self):
         return self.X.shape[0]
 
+    @property
+    def dtype(self):
+        """Precision of batches, as NumPy calls it."""
+        return self.placement.dtype
+
+    @property
+    def home(self):
+        """Where results go: to the library and device that X came from."""
+        return home_of(self.X)._replace(dtype=self.dtype)
+
+    @property
+    def in_memory(self):
+        """Whether X is an array of NumPy, and no file."""
+        return isinstance(self.X, np.ndarray) and not isinstance(self.X, np.memmap)
+
     def read(self, rows):
         """Images of the given rows, cast and padded: (n, padded height, padded width, channels)."""
-        batch = np.asarray(self.X[rows]).reshape(-1, *self.geometry.image_shape)
-        down, right = self.geometry.padding
+        batch = self.placement.asarray(take(self.X, rows))
+        xp = array_namespace(batch)
+        batch = xp.reshape(batch, (-1, *self.geometry.image_shape))
+        (n, height, width, _), (down, right) = batch.shape, self.geometry.padding
         if down or right:
-            batch = np.pad(batch, ((0, 0), (down, down), (right, right), (0, 0)))
+            shape = (n, *self.geometry.padded_shape)
+            padded = xp.zeros(shape, dtype=batch.dtype, device=device_of(batch))
+            padded[:, down : down + height, right : right + width, :] = batch
+            batch = padded
         # One layout for all, so that sums round alike whatever the order of X in memory.
-        batch = np.ascontiguousarray(batch, dtype=self.dtype)
-        if np.issubdtype(self.X.dtype, np.floating):
+        batch = contiguous(batch)
+        if array_namespace(self.X).isdtype(self.X.dtype, "real floating"):
             self._check_finite(batch, rows)
         return batch
 
@@ -125,16 +170,54 @@ class Images:
             return 1.0
         return float(self.sample_weight[self.sample_weight > 0].min())
 
+    def on_host(self, rows=slice(None)):
+        """The images of the given rows, NumPy in memory."""
+        weights = None if self.sample_weight is None else self.weights(rows)
+        placement = Placement("numpy", None, self.dtype)
+        X = to_numpy(take(self.X, rows))
+        return Images(X, self.geometry, weights, placement, self.numbers[rows])
+
+    def patches(self, rows, positions):
+        """The patches at given positions of given images, rows in ascending order.
+
+        Returns
+        -------
+        patches : ndarray of shape (m, D)
+            NumPy.
+        """
+        geometry = self.geometry
+        ys, xs = np.divmod(positions, geometry.map_shape[1])
+        ys, xs = ys * geometry.stride[0], xs * geometry.stride[1]
+        patches = np.empty((len(rows), *geometry.kernel_shape), self.dtype)
+        needed, first = np.unique(rows, return_index=True)
+        ends = np.append(first[1:], len(rows))
+        step = max(1, READ_VALUES // math.prod(geometry.padded_shape))
+        for start in range(0, len(needed), step):
+            group = needed[start : start + step]
+            part = slice(first[start], ends[start + len(group) - 1])
+            windows = sliding_window_view(
+                self.on_host(group).read(slice(None)), geometry.patch_size, axis=(1, 2)
+            )
+            found = windows[np.searchsorted(group, rows[part]), ys[part], xs[part]]
+            patches[part] = np.moveaxis(found, 1, -1)
+        return patches.reshape(len(rows), geometry.patch_length)
+
+    def map_reduce(self, step, merge, workers, batch_size, rows=None):
+        """merge(... merge(step(self, first batch), step(self, second batch)) ...)."""
+        return workers.map_reduce(partial(step, self), self.batches(batch_size, rows), merge)
+
     def _check_finite(self, batch, rows):
         # Squares are summed over images and over seeds: there has to be room for such sums as well.
-        most = 1e-6 * np.finfo(self.dtype).max
+        most = 1e-6 * float(np.finfo(self.dtype).max)
+        xp = array_namespace(batch)
+        values = xp.reshape(batch, (size(batch),))
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.vdot(batch, batch) <= most:
+            if bool(values @ values <= most):
                 return
-        largest = np.sqrt(most / math.prod(batch.shape[1:]))
-        finite = (np.abs(batch) <= largest).all(axis=(1, 2, 3))
+        largest = math.sqrt(most / math.prod(batch.shape[1:]))
+        finite = to_numpy(xp.all(xp.abs(batch) <= largest, axis=(1, 2, 3)))
         if not finite.all():
-            first = np.arange(len(self))[rows][np.argmin(finite)]
+            first = self.numbers[rows][np.argmin(finite)]
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
                 f"for {self.dtype}, beyond {largest:.0e}. ConvGMMFeatures does not accept missing "

@@ -52,29 +52,7 @@ def sample_patches(images, rng, max_patches=None):
         positions = rng.randint(geometry.n_positions, size=most)
         weights = np.ones(most)
     kept = weights > 0
-    return PatchSample(gather(images, rows[kept], positions[kept]), weights[kept], complete)
-
-
-def gather(images, rows, positions):
-    """The patches at given positions of given images, rows in ascending order."""
-    geometry = images.geometry
-    ys, xs = np.divmod(positions, geometry.map_shape[1])
-    ys, xs = ys * geometry.stride[0], xs * geometry.stride[1]
-    patches = np.empty((len(rows), *geometry.kernel_shape), images.dtype)
-    n_images = max(1, 2**20 // int(np.prod(geometry.padded_shape)))
-    if not len(rows):
-        return patches.reshape(0, geometry.patch_length)
-    needed, first = np.unique(rows, return_index=True)
-    ends = np.append(first[1:], len(rows))
-    for start in range(0, len(needed), n_images):
-        group = needed[start : start + n_images]
-        part = slice(first[start], ends[min(start + n_images, len(needed)) - 1])
-        windows = np.lib.stride_tricks.sliding_window_view(
-            images.read(group), geometry.patch_size, axis=(1, 2)
-        )
-        found = windows[np.searchsorted(group, rows[part]), ys[part], xs[part]]
-        patches[part] = np.moveaxis(found, 1, -1)
-    return patches.reshape(len(rows), -1)
+    return PatchSample(images.patches(rows[kept], positions[kept]), weights[kept], complete)
 
 
 def distinct(patches, weights):

@@ -10,10 +10,19 @@ are large there are no stripes: Fourier transforms take the place of the product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from sklearn_calm import _fourier
 from sklearn_calm._geometry import PatchGeometry
+from sklearn_calm._namespace import (
+    array_namespace,
+    contiguous,
+    copied,
+    empty,
+    like,
+    matmul_into,
+    strided,
+    take_at,
+)
 from sklearn_calm._scratch import Scratch
 
 # Columns of box sums that are found by one product.
@@ -26,6 +35,8 @@ FOURIER_SPARSE_BELOW = 1.4
 # wait for memory than for the interpreter.
 COPIED_BYTES = 200_000
 TOGETHER_BYTES = 800_000
+# An accelerator wants much work at a time.
+DEVICE_BYTES = 2**26
 
 
 class Patches(NamedTuple):
@@ -51,21 +62,20 @@ class Patches(NamedTuple):
         The unit is the last value of a patch's first row; its other rows end in a value that
         kernels multiply by zero.
         """
-        n_rows = self.geometry.map_shape[0]
-        row_length = self.stripes.shape[1] // self.geometry.padded_shape[0]
-        step, item = self.stripes.strides
-        row_step = self.geometry.stride[0] * row_length * item
-        shape = (n_rows, len(self.stripes), self.geometry.patch_size[0] * row_length)
-        return as_strided(self.stripes, shape, (row_step, step, item), writeable=False)
+        n_rows, (n, length) = self.geometry.map_shape[0], self.stripes.shape
+        row_length = length // self.geometry.padded_shape[0]
+        shape = (n_rows, n, self.geometry.patch_size[0] * row_length)
+        return strided(self.stripes, shape, (self.geometry.stride[0] * row_length, length, 1))
 
     @property
     def windows(self):
         """Patches as views of the images: (n, rows, columns, *kernel_shape)."""
         (down, right), kernel_shape = self.geometry.stride, self.geometry.kernel_shape
-        image_step, row_step, pixel_step, item = self.images.strides
-        shape = (len(self.images), *self.geometry.map_shape, *kernel_shape)
-        steps = (image_step, down * row_step, right * pixel_step, row_step, pixel_step, item)
-        return as_strided(self.images, shape, steps, writeable=False)
+        n, height, width, channels = self.images.shape
+        row_step = width * channels
+        shape = (n, *self.geometry.map_shape, *kernel_shape)
+        steps = (down * row_step, right * channels, row_step, channels, 1)
+        return strided(self.images, shape, (height * row_step, *steps))
 
     @property
     def sparse_below(self):
@@ -94,19 +104,20 @@ def view_patches(
         Where the stripes go; they are then good until its next use in this thread.
     """
     scratch = Scratch() if scratch is None else scratch
-    images = np.ascontiguousarray(images)
+    xp, images = array_namespace(images), contiguous(images)
     deviation = norms = None
     length = geometry.patch_length
     if contrast_floor is not None:
         # A constant added to an image changes no normalised patch; taking the mean away first
         # spares float32 the difference of two large numbers.
-        images = images - images.mean(axis=(1, 2, 3), keepdims=True)
+        images = images - xp.mean(images, axis=(1, 2, 3), keepdims=True)
         mean = box_sums(images, geometry) / length
-        variance = np.maximum(box_sums(np.square(images), geometry) / length - mean * mean, 0)
-        deviation = np.sqrt(variance + contrast_floor, dtype=images.dtype)
+        variance = box_sums(images * images, geometry) / length - mean * mean
+        variance = xp.clip(variance, 0, None)
+        deviation = xp.sqrt(variance + contrast_floor)
         norms = length * variance / (variance + contrast_floor) if square_norm else None
     elif square_norm:
-        norms = box_sums(np.square(images), geometry)
+        norms = box_sums(images * images, geometry)
     stripes = _stripes(images, geometry, deviation, scratch) if striped else None
     return Patches(images, geometry, stripes, deviation, norms)
 
@@ -114,18 +125,19 @@ def view_patches(
 def _stripes(images, geometry, unit, scratch):
     n, height, _, channels = images.shape
     (n_rows, n_columns), width = geometry.map_shape, geometry.patch_size[1]
-    image_step, row_step, pixel_step, item = images.strides
+    row_step = images.shape[2] * channels
     shape = (n, n_columns, height, width * channels + 1)
-    stripes = scratch.empty("stripes", shape, images.dtype)
-    steps = (image_step, geometry.stride[1] * pixel_step, row_step, item)
-    stripes[..., :-1] = as_strided(images, (*shape[:3], width * channels), steps, writeable=False)
+    stripes = scratch.empty("stripes", shape, images)
+    steps = (height * row_step, geometry.stride[1] * channels, row_step, 1)
+    stripes[..., :-1] = strided(images, (*shape[:3], width * channels), steps)
     if unit is None:
         stripes[..., -1] = 1
     else:
         stripes[..., -1] = 0
         down = geometry.stride[0]
-        stripes[:, :, : down * (n_rows - 1) + 1 : down, -1] = unit.transpose(1, 2, 0)
-    return stripes.reshape(n * n_columns, -1)
+        units = array_namespace(images).permute_dims(unit, (1, 2, 0))
+        stripes[:, :, : down * (n_rows - 1) + 1 : down, -1] = units
+    return array_namespace(images).reshape(stripes, (n * n_columns, -1))
 
 
 def correlate(patches, kernels, bias=None, scratch=None):
@@ -146,12 +158,18 @@ def correlate(patches, kernels, bias=None, scratch=None):
     """
     n_rows, n_columns = patches.geometry.map_shape
     scratch = Scratch() if scratch is None else scratch
-    shape = (n_rows, len(patches.stripes), len(kernels))
-    maps = scratch.empty("maps", shape, patches.images.dtype)
-    np.matmul(patches.blocks, _with_unit(kernels, bias, patches), out=maps)
+    shape = (n_rows, patches.images.shape[0], n_columns, kernels.shape[0])
+    maps = scratch.empty("maps", shape, patches.images)
+    rows = array_namespace(maps).reshape(maps, (n_rows, -1, kernels.shape[0]))
+    if isinstance(maps, np.ndarray):
+        np.matmul(patches.blocks, _with_unit(kernels, bias, patches), out=rows)
+    else:  # others would copy the blocks of all rows to make one product
+        blocks, columns = patches.blocks, _with_unit(kernels, bias, patches)
+        for y in range(n_rows):
+            matmul_into(rows[y, ...], blocks[y, ...], columns)
     if patches.deviation is not None:
-        maps *= 1 / patches.deviation.reshape(n_rows, -1, 1)
-    return maps.reshape(n_rows, -1, n_columns, len(kernels))
+        maps *= 1 / patches.deviation[..., None]
+    return maps
 
 
 def correlate_spectrum(patches, spectrum, bias, scratch=None):
@@ -169,7 +187,7 @@ def correlate_spectrum(patches, spectrum, bias, scratch=None):
     n_rows, n_columns = patches.geometry.map_shape
     scratch = Scratch() if scratch is None else scratch
     shape = (n_rows, len(patches.images), n_columns, len(spectrum))
-    maps = scratch.empty("maps", shape, patches.images.dtype)
+    maps = scratch.empty("maps", shape, patches.images)
     _fourier.correlate_spectrum(patches.images, spectrum, patches.geometry, maps)
     if patches.deviation is not None:
         maps /= patches.deviation[..., None]
@@ -192,9 +210,9 @@ def correlate_rows(patches, kernels, bias, rows):
     ------
     row : ndarray of shape (n * columns, K)
     """
-    columns = _with_unit(kernels, bias, patches)
-    for block, row in zip(patches.blocks, rows, strict=False):
-        yield np.matmul(block, columns, out=row)
+    columns, blocks = _with_unit(kernels, bias, patches), patches.blocks
+    for y, row in zip(range(blocks.shape[0]), rows, strict=False):
+        yield matmul_into(row, blocks[y, ...], columns)
 
 
 def correlate_at(patches, positions, kernels, bias):
@@ -227,13 +245,15 @@ def _with_unit(kernels, bias, patches):
     """Kernels for blocks, (length, K): their bias meets the unit of the patch."""
     if patches.deviation is not None:
         kernels = centred(kernels)
-    height, n_components = patches.geometry.patch_size[0], len(kernels)
+    height, width, n_channels = patches.geometry.kernel_shape
+    xp, n_components = array_namespace(kernels), kernels.shape[0]
     # The product is up to twice as fast with the components along the rows in memory.
-    columns = np.zeros((height, patches.blocks.shape[2] // height, n_components), kernels.dtype)
-    columns[:, :-1] = kernels.T.reshape(height, -1, n_components)
+    columns = empty((height, width * n_channels + 1, n_components), kernels)
+    columns[:, :-1, :] = xp.reshape(kernels.T, (height, -1, n_components))
+    columns[:, -1, :] = 0
     if bias is not None:
-        columns[0, -1] = bias
-    return columns.reshape(-1, n_components)
+        columns[0, -1, :] = bias
+    return xp.reshape(columns, (-1, n_components))
 
 
 def correlate_adjoint(patches, maps, scale=None):
@@ -256,14 +276,18 @@ def correlate_adjoint(patches, maps, scale=None):
     n_components = maps.shape[-1]
     if patches.stripes is None:
         return _adjoint_by_spectrum(patches, maps, scale)
-    scale = _over_deviation(patches, scale)
-    sums = np.zeros((n_components, patches.blocks.shape[2]), maps.dtype)
-    product = np.empty_like(sums)
-    scaled = None if scale is None else np.empty_like(maps[0])
-    for y, (block, row) in enumerate(zip(patches.blocks, maps, strict=True)):
+    scale, blocks = _over_deviation(patches, scale), patches.blocks
+    product = empty((n_components, blocks.shape[2]), maps)
+    sums = array_namespace(maps).zeros_like(product)
+    scaled = None if scale is None else empty(maps.shape[1:], maps)
+    for y in range(blocks.shape[0]):
+        row = maps[y, ...]
         if scale is not None:
-            row = np.multiply(row, scale[y][..., None], out=scaled)
-        sums += np.matmul(row.reshape(-1, n_components).T, block, out=product)
+            scaled[...] = row
+            scaled *= scale[y, ..., None]
+            row = scaled
+        row = array_namespace(maps).reshape(row, (-1, n_components))
+        sums += matmul_into(product, row.T, blocks[y, ...])
     return _without_unit(sums, patches)
 
 
@@ -280,15 +304,17 @@ def gather_adjoint(patches, positions, maps, scale=None):
     """
     if patches.stripes is None:
         return _gather_windows(patches, positions, maps, scale)
-    blocks, (ys, rows) = patches.blocks, positions
+    xp, blocks, (ys, rows) = array_namespace(maps), patches.blocks, positions
     scale = _over_deviation(patches, scale)
     if scale is not None:
-        scale = scale.reshape(len(blocks), -1)[ys, rows, None]
-    sums = np.zeros((maps.shape[1], blocks.shape[2]), maps.dtype)
-    product = np.empty_like(sums)
-    for part in _parts(len(ys), sums[0].nbytes):
-        weights = maps[part] if scale is None else maps[part] * scale[part]
-        sums += np.matmul(weights.T, blocks[ys[part], rows[part]], out=product)
+        scale = take_at(xp.reshape(scale, (blocks.shape[0], -1, 1)), ys, rows)
+    product = empty((maps.shape[1], blocks.shape[2]), maps)
+    sums = xp.zeros_like(product)
+    nbytes = 8 * blocks.shape[2]
+    most = COPIED_BYTES if isinstance(maps, np.ndarray) else DEVICE_BYTES
+    for part in _parts(maps.shape[0], nbytes, most):
+        weights = maps[part, :] if scale is None else maps[part, :] * scale[part, :]
+        sums += matmul_into(product, weights.T, take_at(blocks, ys[part], rows[part]))
     return _without_unit(sums, patches)
 
 
@@ -327,36 +353,38 @@ def _over_deviation(patches, scale):
 
 def _without_unit(sums, patches):
     """Sums of patches (K, D) and of their units (K,), out of sums of blocks."""
-    n_components, height = len(sums), patches.geometry.patch_size[0]
-    sums = sums.reshape(n_components, height, -1)
-    values = sums[:, :, :-1].reshape(n_components, -1)
+    n_components, height = sums.shape[0], patches.geometry.patch_size[0]
+    xp = array_namespace(sums)
+    sums = xp.reshape(sums, (n_components, height, -1))
+    values = xp.reshape(sums[:, :, :-1], (n_components, -1))
     return values if patches.deviation is None else centred(values), sums[:, 0, -1]
 
 
 def centred(kernels):
     """Kernels (K, D) less the mean of each."""
-    return kernels - kernels.mean(axis=1, keepdims=True)
+    return kernels - array_namespace(kernels).mean(kernels, axis=1, keepdims=True)
 
 
 def box_sums(images, geometry):
     """Sums of images (n, height, width, channels) over every patch: (rows, n, columns)."""
     n, _, width, channels = images.shape
     (n_rows, n_columns), (down, right) = geometry.map_shape, geometry.stride
-    lines = images.reshape(n, -1, width * channels)
-    tall = lines[:, : down * (n_rows - 1) + 1 : down].copy()
+    xp = array_namespace(images)
+    lines = xp.reshape(images, (n, -1, width * channels))
+    tall = copied(lines[:, : down * (n_rows - 1) + 1 : down, :])
     for y in range(1, geometry.patch_size[0]):
-        tall += lines[:, y : y + down * (n_rows - 1) + 1 : down]
+        tall += lines[:, y : y + down * (n_rows - 1) + 1 : down, :]
     # Across, a product with a band of ones is faster than many sums of short rows.
     step, reach = right * channels, geometry.patch_size[1] * channels
     n_together = min(n_columns, BAND_COLUMNS)
     starts = step * np.arange(n_together)
     offsets = np.arange(starts[-1] + reach)[:, None] - starts
-    band = ((offsets >= 0) & (offsets < reach)).astype(images.dtype)
-    sums = np.empty((n * n_rows, n_columns), images.dtype)
-    tall = tall.reshape(n * n_rows, -1)
+    band = like((offsets >= 0) & (offsets < reach), images)
+    sums = empty((n * n_rows, n_columns), images)
+    tall = xp.reshape(tall, (n * n_rows, -1))
     for left in range(0, n_columns, n_together):
         out = sums[:, left : left + n_together]
         m = out.shape[1]
         length = step * (m - 1) + reach
-        np.matmul(tall[:, step * left : step * left + length], band[:length, :m], out=out)
-    return sums.reshape(n, n_rows, n_columns).transpose(1, 0, 2)
+        matmul_into(out, tall[:, step * left : step * left + length], band[:length, :m])
+    return xp.permute_dims(xp.reshape(sums, (n, n_rows, n_columns)), (1, 0, 2))

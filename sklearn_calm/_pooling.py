@@ -6,9 +6,8 @@ region (docs/mathematics.rst, eqs. 17 to 20).
 
 from itertools import islice, pairwise
 
-import numpy as np
-
 from sklearn_calm._geometry import even_edges
+from sklearn_calm._namespace import array_namespace, exp_in_place, rectify
 
 
 def pool(maps, pooling, pool_grid):
@@ -31,11 +30,11 @@ def pool(maps, pooling, pool_grid):
         even_edges(length, parts) for length, parts in zip(maps.shape[::2], pool_grid, strict=True)
     )
     regions = [
-        reduce(maps[top:bottom, :, left:right])
+        reduce(maps[top:bottom, :, left:right, :])
         for top, bottom in pairwise(row_edges)
         for left, right in pairwise(column_edges)
     ]
-    return np.concatenate(regions, axis=1)
+    return array_namespace(maps).concat(regions, axis=1)
 
 
 def pool_triangle(rows, scale, pool_grid):
@@ -55,40 +54,45 @@ def pool_triangle(rows, scale, pool_grid):
     features : ndarray of shape (n, grid rows * grid columns * K)
         Ordered as those of `pool`.
     """
-    n_rows, n, n_columns = scale.shape
+    xp, (n_rows, n, n_columns) = array_namespace(scale), scale.shape
     tops, lefts = even_edges(n_rows, pool_grid[0]), even_edges(n_columns, pool_grid[1])
-    shares = np.zeros((n_rows, n, pool_grid[1], n_columns), scale.dtype)
+    shape = (n_rows, n, pool_grid[1], n_columns)
+    shares = xp.zeros(shape, dtype=scale.dtype, device=scale.device)
     for region, (left, right) in enumerate(pairwise(lefts)):
         shares[:, :, region, left:right] = scale[:, :, left:right] / (right - left)
     # One product scales and adds up a row.
     products = (
-        share @ row.reshape(n, n_columns, -1)
-        for share, row in zip(shares, _rectified(rows), strict=True)
+        shares[y, ...] @ xp.reshape(row, (n, n_columns, -1))
+        for y, row in enumerate(_rectified(rows))
     )
     regions = [
         sum(islice(products, bottom - top)) / (bottom - top) for top, bottom in pairwise(tops)
     ]
-    return np.stack(regions, axis=1).reshape(n, -1)
+    return xp.reshape(xp.stack(regions, axis=1), (n, -1))
 
 
 def _rectified(rows):
     zeros = None
     for row in rows:
-        # NumPy takes the maximum of two arrays several times as fast as that with a number.
-        zeros = np.zeros_like(row) if zeros is None else zeros
-        yield np.maximum(row, zeros, out=row)
+        zeros = array_namespace(row).zeros_like(row) if zeros is None else zeros
+        yield rectify(row, zeros)
 
 
 def _max(region):
-    return region.max(axis=0).max(axis=1)
+    xp = array_namespace(region)
+    return xp.max(xp.max(region, axis=0), axis=1)
+
+
+def _sum(region):
+    xp = array_namespace(region)
+    return xp.sum(xp.sum(region, axis=0), axis=1)
 
 
 def _mean(region):
-    return region.sum(axis=0).sum(axis=1) / (region.shape[0] * region.shape[2])
+    return _sum(region) / (region.shape[0] * region.shape[2])
 
 
 def _logsumexp(region):
     peak = _max(region)
-    region -= peak[:, None]
-    np.exp(region, out=region)
-    return peak + np.log(region.sum(axis=0).sum(axis=1))
+    region -= peak[:, None, :]
+    return peak + array_namespace(region).log(_sum(exp_in_place(region)))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from sklearn_calm._em import conv_layer, dead_components, log_joint, patch_energies
-from sklearn_calm._init import gather, join_equal
+from sklearn_calm._init import join_equal
 from sklearn_calm._preprocessing import normalize_contrast
 
 MAX_IMAGES = 1000
@@ -43,6 +43,7 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     rows = np.arange(len(images))
     if len(rows) > MAX_IMAGES:
         rows = np.sort(rng.choice(len(rows), MAX_IMAGES, replace=False))
+    images, rows = images.on_host(rows), np.arange(len(rows))
     # What one image weighs in the statistics, and the weight a new component starts with.
     rows, weights = _joined(images, rows)
     unit = weights * scale
@@ -57,7 +58,7 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     chosen = _best_distinct(images, rows, positions, unit * gains - cost, len(dead))
     if not len(chosen):
         return parameters, 0
-    patches = gather(images, rows[chosen], positions[chosen]).astype(np.float64)
+    patches = images.patches(rows[chosen], positions[chosen]).astype(np.float64)
     revived = dead[: len(chosen)]
     means, weights = parameters.means.copy(), parameters.weights.copy()
     means[revived] = normalize_contrast(patches, model.preprocessing.contrast_floor)
@@ -69,7 +70,7 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
 
 def _joined(images, rows):
     """Of equal images the first, with the weight of all: three copies are one image of weight 3."""
-    pixels = np.asarray(images.X[rows]).reshape(len(rows), -1)
+    pixels = images.X.reshape(len(rows), -1)
     first, weights = join_equal(pixels, images.weights(rows))
     order = np.argsort(first)
     return rows[first[order]], weights[order]
@@ -77,7 +78,7 @@ def _joined(images, rows):
 
 def _gains(images, rows, share, parameters, model, batch_size):
     """What the best new patch of each image would gain in its cell, and its position."""
-    layer = conv_layer(parameters, model).prepared(model.geometry, images.dtype)
+    layer = conv_layer(parameters, model).prepared(model.geometry, images.placement)
     log_cell = np.log(model.geometry.n_positions / model.cells.n_cells)
     gains, positions = np.empty(len(rows)), np.empty(len(rows), dtype=int)
     for start in range(0, len(rows), batch_size):
@@ -85,8 +86,8 @@ def _gains(images, rows, share, parameters, model, batch_size):
         batch = images.read(rows[part])
         maps = log_joint(layer.view(batch, model), layer)
         known = logsumexp(maps, axis=-1)
-        peaks = model.cells.reduce(np.maximum, known)
-        masses = model.cells.reduce(np.add, np.exp(known - model.cells.spread(peaks)))
+        peaks = model.cells.peaks(known[..., None])
+        masses = model.cells.sums(np.exp(known - model.cells.spread(peaks)))
         new = patch_energies(batch, model) / (2 * parameters.noise_variance) - log_cell
         odds = new - model.cells.spread(peaks + np.log(masses))
         odds = odds.transpose(1, 0, 2).reshape(odds.shape[1], -1)
@@ -100,7 +101,7 @@ def _best_distinct(images, rows, positions, worth, most):
     """The images worth most, no two of which give the same patch, in ascending order."""
     candidates = np.argsort(-worth, kind="stable")[: 4 * most]
     candidates = np.sort(candidates[worth[candidates] > 0])
-    patches = gather(images, rows[candidates], positions[candidates])
+    patches = images.patches(rows[candidates], positions[candidates])
     _, first = np.unique(patches, axis=0, return_index=True)
     candidates = candidates[first]
     return np.sort(candidates[np.argsort(-worth[candidates], kind="stable")][:most])

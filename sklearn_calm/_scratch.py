@@ -9,6 +9,8 @@ import threading
 
 import numpy as np
 
+from sklearn_calm._namespace import empty
+
 
 class Scratch:
     """Named arrays, one of each name and thread, that are overwritten at the next request."""
@@ -16,12 +18,14 @@ class Scratch:
     def __init__(self):
         self._local = threading.local()
 
-    def empty(self, name, shape, dtype):
-        """An uninitialised array, good until this thread asks for the same name again."""
+    def empty(self, name, shape, x):
+        """An uninitialised array like x, good until this thread asks for the same name again."""
+        if not isinstance(x, np.ndarray):
+            return empty(shape, x)  # other libraries keep memory for themselves
         size = math.prod(shape)
         kept = getattr(self._local, name, None)
-        if kept is None or kept.size < size or kept.dtype != dtype:
-            kept = np.empty(size, dtype)
+        if kept is None or kept.size < size or kept.dtype != x.dtype:
+            kept = np.empty(size, x.dtype)
             setattr(self._local, name, kept)
         return kept[:size].reshape(shape)
 

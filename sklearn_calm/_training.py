@@ -93,7 +93,7 @@ def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocess
     normalized = normalize_contrast(sample.patches, preprocessing.contrast_floor)
     if assignment == "patch" and not sample.complete:
         geometry = PatchGeometry(geometry.kernel_shape, geometry.patch_size, (1, 1), (0, 0))
-        images = Images(normalized, geometry)
+        images = Images(images.placement.asarray(normalized), geometry)
         remaining = preprocessing._replace(contrast_floor=None)
     sample = sample._replace(patches=normalized)
     cells = Cells.from_assignment(assignment, geometry.map_shape)
@@ -138,36 +138,36 @@ def run_e_step(images, parameters, model, learning, *, rows=None, energy=None, b
     """
     layer = conv_layer(parameters, model)
     options = {
-        "images": images,
-        "layer": layer.prepared(model.geometry, images.dtype),
+        "layer": layer.prepared(model.geometry, images.placement),
         "model": model,
         "with_energy": energy is None,
         "scratch": learning.scratch,
     }
-    batches = images.batches(learning.batch_size, rows)
     if bounds is None:
         step = partial(_batch_statistics, **options)
-        statistics = learning.workers.map_reduce(step, batches, merge)
+        statistics = images.map_reduce(step, merge, learning.workers, learning.batch_size, rows)
     else:
         moves = bounds.advance(layer, parameters.noise_variance)
         step = partial(
             _bounded_batch_statistics,
+            images,
             highest=bounds.highest,
             moves=moves,
             noise_variance=parameters.noise_variance,
             **options,
         )
+        batches = images.batches(learning.batch_size, rows)
         found = learning.workers.map(step, batches)
         statistics = reduce(merge, _keep(found, batches, bounds.highest))
     return statistics if energy is None else statistics._replace(energy=energy)
 
 
-def _batch_statistics(rows, images, layer, **options):
+def _batch_statistics(images, rows, layer, **options):
     weights = images.weights(rows)
     return e_step(images.read(rows), weights, layer, **options)
 
 
-def _bounded_batch_statistics(rows, images, highest, **options):
+def _bounded_batch_statistics(images, rows, highest, **options):
     weights = images.weights(rows)
     return bounded_e_step(images.read(rows), weights, highest=highest[rows], **options)
 
@@ -248,10 +248,11 @@ def stepwise_stage(images, parameters, model, learning):
     if not n_steps:
         return parameters, None
     run = int(np.clip(len(images) // (4 * n_steps), 1, STAGE_RUN))
-    step_of = np.arange(len(images)) // run % n_steps
     energy, past = 0.0, None
     for t in range(n_steps):
-        rows = np.flatnonzero(step_of == t)
+        starts = np.arange(t * run, len(images), n_steps * run)
+        rows = (starts[:, None] + np.arange(run)).ravel()
+        rows = rows[rows < len(images)]
         if not images.weights(rows).any():
             continue
         new = run_e_step(images, parameters, model, learning, rows=rows)

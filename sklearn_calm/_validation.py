@@ -8,6 +8,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import check_n_axes, holds_images, resolve_image_shape
+from sklearn_calm._namespace import array_namespace, library_of
 
 
 def check_geometry(X, estimator):
@@ -29,11 +30,11 @@ def check_geometry(X, estimator):
         grid = getattr(estimator, name)
         if not isinstance(grid, str):
             check_grid(name, grid, geometry.map_shape)
-    if len(X) * geometry.n_positions < estimator.n_components:
+    if X.shape[0] * geometry.n_positions < estimator.n_components:
         raise ValueError(
-            f"n_samples={len(X)} image(s) of {geometry.n_positions} patch(es) each are too few for "
-            f"n_components={estimator.n_components}. Give more images, lower n_components or make "
-            "patch_size smaller."
+            f"n_samples={X.shape[0]} image(s) of {geometry.n_positions} patch(es) each are too few "
+            f"for n_components={estimator.n_components}. Give more images, lower n_components or "
+            "make patch_size smaller."
         )
     return geometry
 
@@ -62,7 +63,11 @@ def _patch_geometry(image_shape, estimator):
 
 def check_numbers(X):
     """Whether X holds real numbers: dates, for one, can be cast to floats too."""
-    if X.dtype.kind not in "biuf":
+    if library_of(X) == "numpy":
+        real = X.dtype.kind in "biuf"
+    else:
+        real = array_namespace(X).isdtype(X.dtype, ("bool", "integral", "real floating"))
+    if not real:
         raise ValueError(
             f"X has dtype {X.dtype}; expected integers or floats. Convert it with X.astype(float)."
         )
@@ -119,9 +124,22 @@ def check_init(init_params, n_components, geometry):
     return init.reshape(n_components, -1)
 
 
-def check_weights(sample_weight, X):
+def check_n_images(X):
+    """Whether there are images; what scikit-learn's own check says of NumPy's."""
+    check_n_axes(X.shape)
+    if not X.shape[0]:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is "
+            "required by ConvGMMFeatures."
+        )
+
+
+def check_weights(sample_weight, n_images):
     """Weights of images: float64, not negative, not all zero."""
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    images = np.broadcast_to(0.0, (n_images, 1))
+    weights = _check_sample_weight(
+        sample_weight, images, dtype=np.float64, ensure_non_negative=True
+    )
     if not weights.sum() > 0:
         raise ValueError("sample_weight sums to 0; expected at least one positive weight.")
     return weights

@@ -15,6 +15,7 @@ from sklearn_calm._em import Cells, MixtureParameters, PatchModel, conv_layer
 from sklearn_calm._execution import Workers
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
+from sklearn_calm._namespace import Placement
 from sklearn_calm._preprocessing import Preprocessing
 from sklearn_calm._scratch import Scratch
 from sklearn_calm._training import Learning
@@ -101,6 +102,11 @@ def make_problem(
     )
     setting = _reference.Setting(patch_size, stride, padding, assignment, floor, mean, whitener)
     return Problem(Images(X, geometry, sample_weight), sample_weight, model, setting)
+
+
+def numpy_in(dtype):
+    """NumPy, in the precision given."""
+    return Placement("numpy", None, np.dtype(dtype))
 
 
 def make_learning(

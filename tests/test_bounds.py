@@ -8,6 +8,7 @@ from _twins import (
     assert_statistics_close,
     make_learning,
     make_problem,
+    numpy_in,
 )
 from sklearn_calm import ConvGMMFeatures, _bounds, _training
 from sklearn_calm._bounds import ScoreBounds, block_lengths, bounded_e_step, pay
@@ -50,7 +51,7 @@ def test_passes_with_bounds_are_those_without(assignment, preprocessing, geometr
     for _ in range(5):
         layer = conv_layer(parameters, problem.model)
         moves = bounds.advance(layer, parameters.noise_variance)
-        layer = layer.prepared(problem.model.geometry, dtype)
+        layer = layer.prepared(problem.model.geometry, numpy_in(dtype))
         arguments = (images, problem.sample_weight, layer, problem.model)
         found, highest = bounded_e_step(
             *arguments, bounds.highest, moves, parameters.noise_variance

@@ -11,6 +11,7 @@ from _twins import (
     by_spectrum,
     layer_of,
     make_problem,
+    numpy_in,
 )
 from sklearn_calm._em import (
     DEAD_SHARE,
@@ -184,7 +185,7 @@ def test_cells_are_those_of_the_twin(assignment, map_shape):
     assert cells.n_cells == len(expected)
     assert_array_equal(cells.sizes.ravel(), [len(cell) for cell in expected])
     values = np.random.default_rng(4).normal(size=(map_shape[0], 2, map_shape[1]))
-    sums = cells.reduce(np.add, values)
+    sums = cells.sums(values)
     literal = [[sum(values[r, i, c] for r, c in cell) for i in range(2)] for cell in expected]
     assert_allclose(sums.transpose(0, 2, 1).reshape(-1, 2), literal, rtol=1e-12)
     spread = cells.spread(sums)
@@ -327,7 +328,7 @@ def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignmen
     kept = np.zeros(masses.shape, dtype=bool)
     kept.reshape(40, -1)[found.positions] = True
     assert kept.sum() == 3 * cells.n_cells
-    totals = cells.reduce(np.add, masses)
+    totals = cells.sums(masses)
     lost = cells.reduce(np.add, np.where(kept, 0, masses)) / totals
     assert 0 < lost.max() <= bound
     # The normaliser counts them still.
@@ -344,7 +345,7 @@ def test_float32_keeps_every_cells_mass(noise_variance, assignment):
     parameters = problem.parameters(rng, noise_variance=noise_variance)
     layer = conv_layer(parameters, problem.model)
     weights = problem.sample_weight
-    single_layer = layer.prepared(problem.model.geometry, np.float32)
+    single_layer = layer.prepared(problem.model.geometry, numpy_in(np.float32))
     single = e_step(problem.padded.astype(np.float32), weights, single_layer, problem.model)
     double = e_step(problem.padded, weights, layer, problem.model)
     assert_statistics_close(single, double, rtol=1e-4)
@@ -565,9 +566,9 @@ def test_the_papers_pass_and_features(padding, seed):
 def test_reading_casts_to_the_precision_asked_for():
     rng = np.random.default_rng(15)
     problem = make_problem(rng, "image", "both")
-    images = Images(problem.images.X, problem.model.geometry, dtype=np.float32)
+    images = Images(problem.images.X, problem.model.geometry, placement=numpy_in(np.float32))
     layer = conv_layer(problem.parameters(rng), problem.model)
-    single_layer = layer.prepared(images.geometry, np.float32)
+    single_layer = layer.prepared(images.geometry, images.placement)
     single = e_step(images.read(slice(None)), np.ones(4), single_layer, problem.model)
     double = e_step(problem.padded, np.ones(4), layer, problem.model)
     assert_statistics_close(single, double, rtol=1e-4)

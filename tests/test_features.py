@@ -9,6 +9,7 @@ from _twins import (
     PREPROCESSINGS,
     by_spectrum,
     make_problem,
+    numpy_in,
     with_spectrum,
 )
 from sklearn_calm._em import conv_layer
@@ -38,7 +39,7 @@ def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng)
     layer = conv_layer(parameters, problem.model)
-    layer = feature_layer(layer, problem.model, pooling, np.float64)
+    layer = feature_layer(layer, problem.model, pooling, problem.images.placement)
     assert layer.spectrum is None  # so small, it does not pay
     layer = with_spectrum(layer, problem.model) if by_spectrum else layer
     features = batch_features(slice(None), problem.images, layer, problem.model, pooling, pool_grid)
@@ -73,7 +74,7 @@ def test_features_follow_the_precision_of_the_images(pooling):
         batch_features(
             slice(None),
             Images(problem.images.X.astype(dtype), problem.model.geometry),
-            feature_layer(layer, problem.model, pooling, dtype),
+            feature_layer(layer, problem.model, pooling, numpy_in(dtype)),
             problem.model,
             pooling,
             (2, 2),

@@ -12,7 +12,6 @@ from sklearn_calm._init import (
     PatchSample,
     distinct,
     drawn_in,
-    gather,
     sample_patches,
     starting_means,
 )
@@ -57,25 +56,25 @@ def test_few_patches_are_all_taken_with_their_weights(geometry):
 
 @geometries
 @pytest.mark.parametrize("seed", [1, 2])
-def test_gather_takes_the_patches_asked_for(geometry, seed):
+def test_images_give_the_patches_asked_for(geometry, seed):
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, geometry=geometry, n_images=6)
     expected = literal_patches(problem)
     rows = np.sort(rng.integers(6, size=40))
     positions = rng.integers(expected.shape[1], size=40)
-    assert_array_equal(gather(problem.images, rows, positions), expected[rows, positions])
-    nothing = gather(problem.images, rows[:0], positions[:0])
+    assert_array_equal(problem.images.patches(rows, positions), expected[rows, positions])
+    nothing = problem.images.patches(rows[:0], positions[:0])
     assert nothing.shape == (0, expected.shape[2])
 
 
-def test_gather_reads_large_images_in_groups():
+def test_patches_are_read_from_large_images_in_groups():
     rng = np.random.default_rng(3)
     X = rng.normal(size=(7, 1, 2**19, 1)).astype(np.float32)  # two to a group
     images = Images(X, PatchGeometry((1, 2**19, 1), (1, 3), (1, 5), (0, 0)))
     rows = np.array([0, 1, 1, 2, 5, 5, 5, 6])
     positions = rng.integers(images.geometry.n_positions, size=len(rows))
     columns = 5 * positions[:, None] + np.arange(3)
-    assert_array_equal(gather(images, rows, positions), X[rows[:, None], 0, columns, 0])
+    assert_array_equal(images.patches(rows, positions), X[rows[:, None], 0, columns, 0])
 
 
 @geometries

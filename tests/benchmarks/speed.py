@@ -64,7 +64,7 @@ def product(n, geometry, n_components, batch_size):
     scratch = Scratch()
 
     def batch(_):
-        out = scratch.empty("out", (len(patches), n_components), patches.dtype)
+        out = scratch.empty("out", (len(patches), n_components), patches)
         np.matmul(patches, kernels, out=out)
 
     return lambda: list(Workers().map(batch, range(n // batch_size)))
@@ -73,7 +73,7 @@ def product(n, geometry, n_components, batch_size):
 def log_joints(X, features):
     """The log joint of all images, batch by batch, thrown away."""
     model, images = features._model, Images(X, features._model.geometry)
-    layer = features._layer.prepared(model.geometry, images.dtype)
+    layer = features._layer.prepared(model.geometry, images.placement)
     batches = images.batches(features._batch_size(images, len(layer.bias)))
     scratch = Scratch()
 

@@ -1,0 +1,279 @@
+"""The only door to other array libraries than NumPy: CuPy, torch and the Array API.
+
+What is large (batches of images, score maps, features) lives where the work is done; what is small
+(parameters, statistics, samples of patches) is NumPy in float64. The engine is written once, with
+the functions that all libraries have in common; what one of them does better in place, or in its
+own words, is a function here.
+"""
+
+import importlib
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+# Libraries whose arrays are worked on as they are; array_api_strict holds us to the standard.
+FOLLOWED = ("torch", "cupy", "array_api_strict")
+
+
+def library_of(x):
+    """Name of the library of an array: "numpy" for all that is to be made NumPy."""
+    root = type(x).__module__.partition(".")[0]
+    return root if root in FOLLOWED else "numpy"
+
+
+def array_namespace(x):
+    """The functions of the library of an array."""
+    return np if isinstance(x, np.ndarray) else namespace(library_of(x))
+
+
+def namespace(library):
+    """The functions of a library by its name."""
+    if library == "numpy":
+        return np
+    name = library if library == "array_api_strict" else f"array_api_compat.{library}"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"Working with {library} needs the packages array-api-compat and {library}: pip "
+            f"install 'sklearn-calm[{library}]', or use backend=\"numpy\"."
+        ) from error
+
+
+class Placement(NamedTuple):
+    """Where batches are worked on, and in what precision."""
+
+    library: str
+    device: object | None  # None is that library's own choice
+    dtype: np.dtype  # as NumPy calls it
+
+    @property
+    def xp(self):
+        return namespace(self.library)
+
+    @property
+    def is_numpy(self):
+        return self.library == "numpy"
+
+    @property
+    def on_accelerator(self):
+        return self.library == "cupy" or (
+            self.library == "torch" and str(self.device).partition(":")[0] != "cpu"
+        )
+
+    def asarray(self, values, *, cast=True):
+        """An array of any library here, in this precision or in its own."""
+        if self.library != library_of(values):
+            values = to_numpy(values)
+        elif self.library == "torch":
+            values = values.detach()
+        if self.is_numpy:
+            return np.asarray(values, self.dtype if cast else None, order="C")
+        xp = self.xp
+        if isinstance(values, np.ndarray):
+            values = _sendable(values, self.dtype)
+        values = xp.asarray(values, device=self.device)
+        return xp.astype(values, getattr(xp, self.dtype.name), copy=False) if cast else values
+
+    def empty(self, shape, dtype):
+        """An uninitialised array here."""
+        if self.is_numpy:
+            return np.empty(shape, dtype)
+        return self.xp.empty(shape, dtype=dtype, device=self.device)
+
+
+def _sendable(values, dtype):
+    """NumPy values as every library takes them; small integers go as they are."""
+    if values.dtype not in (np.uint8, np.int8, np.bool_, np.float32, np.float64):
+        return values.astype(dtype)
+    # torch warns of memory that must not be written to, though nobody does.
+    return values if values.flags.writeable else values.copy()
+
+
+def find_placement(backend, home):
+    """Where the work is to be done, for images that are at `home`.
+
+    Parameters
+    ----------
+    backend : str
+        "auto", or a library and perhaps its device: "numpy", "torch", "torch:cuda:1", "cupy:0".
+    home : Placement
+
+    Raises
+    ------
+    ValueError
+        If there is no such library or device.
+    ImportError
+        If the library is not installed.
+    """
+    if backend == "auto":
+        namespace(home.library)
+        return home
+    library, _, name = backend.partition(":")
+    if library not in ("numpy", "torch", "cupy") or (library == "numpy" and name):
+        raise ValueError(
+            f'backend={backend!r}: expected "auto", "numpy", "torch" or "cupy", the last two with '
+            'a device if you like: "torch:cpu", "torch:cuda:1", "cupy:0".'
+        )
+    if library == "numpy":
+        return home._replace(library="numpy", device=None)
+    xp = namespace(library)
+    try:
+        device = _torch_device(xp, name) if library == "torch" else xp.cuda.Device(int(name or 0))
+    except (RuntimeError, ValueError, AssertionError) as error:  # the last from torch without CUDA
+        raise ValueError(f"backend={backend!r} names no device of {library}: {error}") from error
+    return home._replace(library=library, device=device)
+
+
+def _torch_device(torch, name):
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.empty(0, device=device)  # whether it is there
+    return device
+
+
+def device_of(x):
+    """Device of an array; None for NumPy."""
+    return None if isinstance(x, np.ndarray) else x.device
+
+
+def like(values, x):
+    """NumPy values as an array of the library, precision and device of another."""
+    if isinstance(x, np.ndarray):
+        return np.asarray(values, x.dtype)
+    return array_namespace(x).asarray(np.array(values), dtype=x.dtype, device=x.device)
+
+
+def indices(values, x):
+    """NumPy integers as an array that indexes another."""
+    if isinstance(x, np.ndarray):
+        return values
+    return array_namespace(x).asarray(np.array(values, np.int64), device=x.device)
+
+
+def to_numpy(x):
+    """An array of any library as NumPy; itself if it is."""
+    library = library_of(x)
+    if library == "torch":
+        return x.detach().cpu().numpy()
+    if library == "cupy":
+        return x.get()
+    return np.asarray(x)
+
+
+def numpy_dtype(x):
+    """The NumPy name of an array's precision."""
+    if library_of(x) == "numpy":
+        return x.dtype
+    return np.dtype(str(x.dtype).rpartition(".")[2])
+
+
+def empty(shape, x):
+    """An uninitialised array of the library, precision and device of another."""
+    return array_namespace(x).empty(shape, dtype=x.dtype, device=x.device)
+
+
+def take(x, rows):
+    """The rows of an array, by a slice, a mask or integers, all of NumPy."""
+    if isinstance(x, np.ndarray):
+        return x[rows]
+    if isinstance(rows, slice):
+        return x[rows, ...]
+    rows = np.arange(x.shape[0])[rows]
+    return array_namespace(x).take(x, indices(rows, x), axis=0)
+
+
+def contiguous(x):
+    """The values of an array in the order of its axes, copied if they lie otherwise."""
+    if isinstance(x, np.ndarray):
+        return np.ascontiguousarray(x)
+    if library_of(x) == "torch":
+        return x.contiguous()
+    return array_namespace(x).reshape(x, x.shape)
+
+
+def copied(x):
+    """A copy in the order of the axes."""
+    if isinstance(x, np.ndarray):
+        return x.copy()
+    if library_of(x) == "torch":
+        return x.clone().contiguous()
+    return array_namespace(x).asarray(x, copy=True)
+
+
+def strided(x, shape, steps):
+    """A view of a contiguous array by steps counted in its values; not to be written to.
+
+    Libraries without such views get a copy.
+    """
+    if isinstance(x, np.ndarray):
+        return as_strided(x, shape, [x.itemsize * step for step in steps], writeable=False)
+    library, xp = library_of(x), array_namespace(x)
+    if library == "torch":
+        return x.as_strided(shape, steps)
+    if library == "cupy":
+        strides = [x.itemsize * step for step in steps]
+        return xp.lib.stride_tricks.as_strided(x, shape, strides)
+    places = np.zeros(shape, np.int64)
+    for axis, (side, step) in enumerate(zip(shape, steps, strict=True)):
+        places += step * np.arange(side).reshape(-1, *(1,) * (len(shape) - axis - 1))
+    values = xp.take(xp.reshape(x, (-1,)), indices(places.ravel(), x))
+    return xp.reshape(values, tuple(shape))
+
+
+def take_at(x, first, second):
+    """x[first, second] of an array of three axes or more."""
+    if library_of(x) != "array_api_strict":
+        return x[first, second]
+    xp = array_namespace(x)
+    flat = xp.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+    return xp.take(flat, first * x.shape[1] + second, axis=0)
+
+
+def matmul_into(out, a, b):
+    """The product of two stacks of matrices, in memory that is there already."""
+    if isinstance(out, np.ndarray):
+        return np.matmul(a, b, out=out)
+    if library_of(out) in ("torch", "cupy"):
+        return importlib.import_module(library_of(out)).matmul(a, b, out=out)
+    out[...] = a @ b
+    return out
+
+
+def exp_in_place(x):
+    """exp(x), written over x."""
+    if isinstance(x, np.ndarray):
+        return np.exp(x, out=x)
+    if library_of(x) == "torch":
+        return x.exp_()
+    x[...] = array_namespace(x).exp(x)
+    return x
+
+
+def rectify(x, zeros):
+    """What is positive of x, written over x; `zeros` is of its shape."""
+    if isinstance(x, np.ndarray):
+        # NumPy takes the maximum of two arrays several times as fast as that with a number.
+        return np.maximum(x, zeros, out=x)
+    if library_of(x) == "torch":
+        return x.clamp_(min=0)
+    x[...] = array_namespace(x).maximum(x, zeros)
+    return x
+
+
+def sum_segments(x, edges, axis):
+    """Sums of the parts between edges, along an axis."""
+    if len(edges) == x.shape[axis] + 1:
+        return x
+    if isinstance(x, np.ndarray):
+        return np.add.reduceat(x, edges[:-1], axis=axis)
+    xp, before = array_namespace(x), (slice(None),) * axis
+    parts = (x[(*before, slice(*pair), ...)] for pair in itertools.pairwise(edges))
+    return xp.stack([xp.sum(part, axis=axis) for part in parts], axis=axis)
+
+
+def size(x):
+    """How many values an array has: torch gives this name to something else."""
+    return math.prod(x.shape)
