@@ -66,7 +66,7 @@ def make(setting, **options):
     features = ConvGMMFeatures(
         5, patch_size=3, pool_grid=2, max_iter=6, tol=0, init_params=kernels(), random_state=0
     )
-    return features.set_params(**SETTINGS[setting], **options)
+    return features.set_params(**(SETTINGS[setting] | options))
 
 
 def kernels():
