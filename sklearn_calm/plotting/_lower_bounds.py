@@ -1,0 +1,83 @@
+"""The objective over the passes of a fit."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_calm.plotting._canvas import figure_axes
+
+
+class LowerBoundDisplay:
+    """The objective over the passes of a fit.
+
+    Parameters
+    ----------
+    lower_bounds : list of float
+        Mean log-likelihood per image after each pass.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes drawn on.
+    figure_ : matplotlib Figure
+        Figure drawn on.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_calm import ConvGMMFeatures
+    >>> from sklearn_calm.plotting import LowerBoundDisplay
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> features = ConvGMMFeatures(8, max_iter=5, tol=0, random_state=0).fit(X)
+    >>> display = LowerBoundDisplay.from_estimator(features)
+    >>> len(display.lower_bounds)
+    5
+    """
+
+    def __init__(self, lower_bounds):
+        self.lower_bounds = lower_bounds
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, **options):
+        """Draw the history of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : ConvGMMFeatures
+            A fitted estimator.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **options : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : LowerBoundDisplay
+            The display, drawn.
+        """
+        check_is_fitted(estimator)
+        return cls(estimator.lower_bounds_).plot(ax=ax, **options)
+
+    def plot(self, ax=None, **line):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **line : dict
+            Passed to `matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        self : LowerBoundDisplay
+            The display, drawn.
+        """
+        self.ax_ = figure_axes(ax, figsize=(5, 3.2))
+        passes = np.arange(1, len(self.lower_bounds) + 1)
+        self.ax_.plot(passes, self.lower_bounds, **{"marker": ".", **line})
+        self.ax_.set(xlabel="pass", ylabel="log-likelihood per image (nats)")
+        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        self.ax_.spines[["top", "right"]].set_visible(False)
+        self.ax_.grid(alpha=0.3)
+        self.figure_ = self.ax_.figure
+        return self

@@ -1,0 +1,212 @@
+"""The patches that components explain best."""
+
+import numbers
+from functools import partial
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_calm._em import ConvLayer, log_joint, patch_energies
+from sklearn_calm._execution import Workers
+from sklearn_calm._scratch import Scratch
+from sklearn_calm.plotting._canvas import (
+    MARK,
+    canvas,
+    draw_frame,
+    draw_gaps,
+    draw_grid,
+    draw_within,
+    label,
+    moved,
+)
+from sklearn_calm.plotting._components import choose
+from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
+
+# Between kernels and patches, as a share of a patch.
+SPACE = 0.15
+
+
+class TopPatchesDisplay:
+    """The patches that components explain best, beside their kernels.
+
+    One row a component: its kernel, then the patches at which its density is highest, each of
+    another image, the likeliest first. They are what lies closest to the kernel after
+    preprocessing: the log joint alone would rise with the brightness of a patch.
+
+    Parameters
+    ----------
+    images : array-like of shape (m, n_patches, height, width, n_channels)
+        The images that the patches are of. Integers of 8 bits are drawn from 0 to 255, all else
+        from the least to the greatest value.
+    corners : array-like of shape (m, n_patches, 2), int
+        Row and column of the first pixel of each patch in its image; less than 0 in the padding.
+    kernels : array-like of shape (m, kernel height, kernel width, n_channels)
+        Kernels of the m components.
+    components : array-like of shape (m,) or None, default=None
+        Numbers to write beside the kernels.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes drawn on.
+    figure_ : matplotlib Figure
+        Figure drawn on.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_calm import ConvGMMFeatures
+    >>> from sklearn_calm.plotting import TopPatchesDisplay
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> features = ConvGMMFeatures(8, patch_size=3, random_state=0).fit(X)
+    >>> display = TopPatchesDisplay.from_estimator(features, X, components=[0, 4], n_patches=5)
+    >>> display.images.shape
+    (2, 5, 8, 8, 1)
+    >>> display.corners.shape
+    (2, 5, 2)
+    """
+
+    def __init__(self, images, corners, kernels, *, components=None):
+        self.images = images
+        self.corners = corners
+        self.kernels = kernels
+        self.components = components
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, components=8, n_patches=10, ax=None, **options):
+        """Draw what the components of a fitted estimator explain best.
+
+        Parameters
+        ----------
+        estimator : ConvGMMFeatures
+            A fitted estimator. It is not changed.
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
+            Images of the shape that was fitted, to search in. Read batch by batch.
+        components : int, array-like of int or None, default=8
+            Which to draw: an int is how many, the heaviest by `weights_`; an array their indices;
+            None all.
+        n_patches : int, default=10
+            Patches to a component; fewer where there are fewer images.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **options : dict
+            Passed to `plot`. Where contrast is not normalised, `shared_scale` is True unless given.
+
+        Returns
+        -------
+        display : TopPatchesDisplay
+            The display, drawn.
+        """
+        check_is_fitted(estimator)
+        options = {"shared_scale": estimator.contrast_floor_ is None, **options}
+        chosen = choose(components, np.asarray(estimator.weights_))
+        images = estimator._check_images(X, reset=False)
+        rows, positions = _top_patches(estimator, images, chosen, n_patches)
+        geometry = images.geometry
+        tops = np.asarray(images.X[rows.ravel()])
+        corners = np.stack(np.unravel_index(positions, geometry.map_shape), axis=-1)
+        return cls(
+            tops.reshape(*rows.shape, *geometry.image_shape),
+            corners * geometry.stride - np.asarray(geometry.padding),
+            np.asarray(estimator.means_)[chosen],
+            components=chosen,
+        ).plot(ax=ax, **options)
+
+    def plot(self, ax=None, *, whole_images=False, shared_scale=False, color=MARK, cmap="gray"):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        whole_images : bool, default=False
+            Whether to draw whole images, each with its patch framed, rather than patches alone.
+        shared_scale : bool, default=False
+            Whether kernels and patches are drawn on the scale of the images, rather than one each.
+            Whole images always are.
+        color : matplotlib color, default="#ff7a00"
+            Colour of the frames.
+        cmap : str or matplotlib Colormap, default="gray"
+            Colours of images and kernels of one channel.
+
+        Returns
+        -------
+        self : TopPatchesDisplay
+            The display, drawn.
+        """
+        bounds = limits(self.images)
+        to_scale = partial(scaled, limits=bounds) if shared_scale else stretched
+        kernels, corners = to_scale(self.kernels), np.asarray(self.corners)
+        images = np.asarray(self.images)
+        tiles = images if whole_images else _cut(images, corners, kernels.shape[1:3])
+        (m, n_patches), tiles = tiles.shape[:2], tiles.reshape(-1, *tiles.shape[2:])
+        tiles = scaled(tiles, bounds) if whole_images else to_scale(tiles)
+        height, width = tile_shape(tiles)
+        left = (1 + SPACE) * width
+        self.ax_ = canvas(ax, m * height, left + n_patches * width)
+        for i, kernel in enumerate(kernels):
+            draw_within(self.ax_, kernel, (0, i * height, width, height), cmap)
+        if not are_signals(kernels):
+            draw_gaps(self.ax_, (0, 0), (m, 1), (height, width))
+        draw_grid(self.ax_, tiles, n_patches, cmap, left=left)
+        if whole_images:
+            for i, j in np.ndindex(m, n_patches):
+                box = _patch_box(tiles, corners[i, j], kernels.shape[1:3])
+                draw_frame(self.ax_, moved(box, left + j * width, i * height), color)
+        label(self.ax_.yaxis, (np.arange(m) + 0.5) * height, self.components)
+        self.figure_ = self.ax_.figure
+        return self
+
+
+def _cut(images, corners, size):
+    """Patches of images (m, n_patches, ...), one each; zeros where they lie in the padding."""
+    before = np.maximum(-corners.min(axis=(0, 1)), 0)
+    after = np.maximum(corners.max(axis=(0, 1)) + size - images.shape[2:4], 0)
+    added = [(0, 0), (0, 0), *zip(before, after, strict=True), (0, 0)]
+    windows = sliding_window_view(np.pad(images, added), size, axis=(2, 3))
+    i, j = np.indices(corners.shape[:2])
+    rows, columns = np.moveaxis(corners + before, -1, 0)
+    return np.moveaxis(windows[i, j, rows, columns], 2, -1)
+
+
+def _patch_box(tiles, corner, size):
+    """Where a patch is on its tile; on a signal it has no height of its own."""
+    if are_signals(tiles):
+        return corner[1], 0, size[1], tile_shape(tiles)[0]
+    return corner[1], corner[0], size[1], size[0]
+
+
+def _top_patches(estimator, images, components, n_patches):
+    """Rows of images, and positions in them, at which each density is highest: (m, n_patches)."""
+    if not isinstance(n_patches, numbers.Integral) or n_patches < 1:
+        raise ValueError(f"n_patches={n_patches!r}: expected an int of 1 or more.")
+    model, (weight, bias, _) = estimator._model, estimator._layer
+    layer = ConvLayer(weight[components], bias[components])
+    step = partial(
+        _likeliest,
+        images=images,
+        layer=layer.prepared(model.geometry, images.dtype),
+        model=model,
+        noise_variance=estimator.noise_variance_,
+        scratch=Scratch(),
+    )
+    batches = images.batches(estimator._batch_size(images, len(components)))
+    best = np.empty((3, 0, len(components)))
+    for rows, found in zip(batches, Workers(estimator.n_jobs).map(step, batches), strict=True):
+        row_numbers = np.arange(rows.start, rows.stop)[:, None]
+        new = np.stack([*found, np.broadcast_to(row_numbers, found[0].shape)])
+        best = np.concatenate([best, new], axis=1)
+        order = np.argsort(-best[0], axis=0, kind="stable")[:n_patches]
+        best = np.take_along_axis(best, order[None], axis=1)
+    _, positions, rows = best
+    return rows.T.astype(int), positions.T.astype(int)
+
+
+def _likeliest(rows, images, layer, model, noise_variance, scratch):
+    """Highest density of each component in each image, but for a constant; and its position."""
+    batch = images.read(rows)
+    density = log_joint(layer.view(batch, model, scratch), layer, scratch)
+    density -= patch_energies(batch, model)[..., None] / (2 * noise_variance)
+    density = density.transpose(1, 0, 2, 3).reshape(len(batch), -1, density.shape[-1])
+    return density.max(axis=1), density.argmax(axis=1)
