@@ -1,5 +1,6 @@
 """The code of the documentation runs, and what the pages say of the code is so."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -9,7 +10,7 @@ import matplotlib
 import pytest
 from matplotlib import pyplot
 
-from sklearn_calm import ConvGMMFeatures
+from sklearn_calm import ConvGMMFeatures, __version__
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.rst"))}
@@ -76,6 +77,48 @@ def test_files_that_pages_name_exist(page):
 def test_the_guide_speaks_of_every_parameter():
     words = set(re.findall(r"\w+", " ".join(code(read("user_guide")))))
     assert set(ConvGMMFeatures().get_params()) <= words
+
+
+def listed_modules():
+    """Those in the table of the design page, from top to bottom."""
+    return re.findall(r"^``(_\w+)`` {2,}\S", read("design"), re.MULTILINE)
+
+
+def imported_modules(module):
+    """The private modules of the package that a module imports."""
+    tree = ast.parse((ROOT / "sklearn_calm" / f"{module}.py").read_text("utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklearn_calm"):
+            parts = node.module.split(".")[1:]
+            found.update(parts or (alias.name for alias in node.names))
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found.update(name[1] for name in names if name[0] == "sklearn_calm" and len(name) > 1)
+    return {name for name in found if name.startswith("_")}
+
+
+def test_the_design_lists_every_module():
+    modules = {path.stem for path in (ROOT / "sklearn_calm").glob("_[a-z]*.py")}
+    assert modules == set(listed_modules())
+
+
+def test_imports_go_one_way():
+    modules = listed_modules()
+    for i, module in enumerate(modules):
+        upward = imported_modules(module) - set(modules[i + 1 :])
+        assert not upward, f"{module} imports {upward}, which docs/design.rst lists above it"
+
+
+def test_imports_are_found():
+    """What the test above sees, or it could not fail."""
+    assert {"_em", "_training", "_validation"} <= imported_modules("_conv_gmm")
+    assert "_fourier" in imported_modules("_patches")
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [__version__]
 
 
 def code(text):
