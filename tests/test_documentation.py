@@ -1,0 +1,127 @@
+"""The code of the documentation runs, and what the pages say of the code is so."""
+
+import ast
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+from matplotlib import pyplot
+
+from sklearn_calm import ConvGMMFeatures, __version__
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.rst"))}
+WITH_EXAMPLES = [name for name, path in PAGES.items() if ">>> " in path.read_text("utf-8")]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+every_page = pytest.mark.parametrize("page", PAGES)
+
+
+def read(page):
+    return PAGES[page].read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES)
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some of them write files
+    matplotlib.use("Agg")
+    path = str(PAGES[page])
+    found = doctest.testfile(path, module_relative=False, optionflags=FLAGS, encoding="utf-8")
+    pyplot.close("all")
+    assert found.failed == 0
+    assert found.attempted > 0
+
+
+def test_pages_have_examples():
+    assert {"answers", "user_guide"} <= set(WITH_EXAMPLES)
+
+
+@every_page
+def test_links_within_a_page_lead_somewhere(page):
+    text = read(page)
+    targets = re.findall(r"^\.\. _([\w-]+):$", text, re.MULTILINE)
+    assert len(set(targets)) == len(targets)
+    assert set(re.findall(r"<([\w-]+)_>`_", text)) <= set(targets)
+
+
+@every_page
+def test_links_to_pages_lead_somewhere(page):
+    assert set(re.findall(r":doc:`(?:[^`]*<)?([^`>]+)>?`", read(page))) <= set(PAGES)
+
+
+@every_page
+def test_names_in_the_code_exist(page):
+    """``_em.m_step``, ``_init.MAX_PATCHES`` and the like."""
+    for module, name in re.findall(r"``(_[a-z]+(?:_[a-z]+)*)\.(\w+)``", read(page)):
+        found = importlib.import_module(f"sklearn_calm.{module}")
+        assert hasattr(found, name), f"sklearn_calm.{module} has no {name}"
+
+
+@every_page
+def test_targets_of_make_exist(page):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    named = re.findall(r"^ *make ([\w-]+)(?: +#.*)?$|``make ([\w-]+)``", read(page), re.MULTILINE)
+    assert {name for pair in named for name in pair if name} <= set(targets)
+
+
+@every_page
+def test_files_that_pages_name_exist(page):
+    """``tests/_reference.py`` and the like."""
+    for path in re.findall(r"``((?:docs|tests|sklearn_calm|\.github)/[\w./-]+)``", read(page)):
+        assert (ROOT / path).exists(), f"{page} names {path}, which does not exist"
+
+
+def test_the_guide_speaks_of_every_parameter():
+    words = set(re.findall(r"\w+", " ".join(code(read("user_guide")))))
+    assert set(ConvGMMFeatures().get_params()) <= words
+
+
+def listed_modules():
+    """Those in the table of the design page, from top to bottom."""
+    return re.findall(r"^``(_\w+)`` {2,}\S", read("design"), re.MULTILINE)
+
+
+def imported_modules(module):
+    """The private modules of the package that a module imports."""
+    tree = ast.parse((ROOT / "sklearn_calm" / f"{module}.py").read_text("utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklearn_calm"):
+            parts = node.module.split(".")[1:]
+            found.update(parts or (alias.name for alias in node.names))
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found.update(name[1] for name in names if name[0] == "sklearn_calm" and len(name) > 1)
+    return {name for name in found if name.startswith("_")}
+
+
+def test_the_design_lists_every_module():
+    modules = {path.stem for path in (ROOT / "sklearn_calm").glob("_[a-z]*.py")}
+    assert modules == set(listed_modules())
+
+
+def test_imports_go_one_way():
+    modules = listed_modules()
+    for i, module in enumerate(modules):
+        upward = imported_modules(module) - set(modules[i + 1 :])
+        assert not upward, f"{module} imports {upward}, which docs/design.rst lists above it"
+
+
+def test_imports_are_found():
+    """What the test above sees, or it could not fail."""
+    assert {"_em", "_training", "_validation"} <= imported_modules("_conv_gmm")
+    assert "_fourier" in imported_modules("_patches")
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [__version__]
+
+
+def code(text):
+    """What is set as code, in a line or a block."""
+    blocks = re.findall(r"^( {3,}\S.*|>>> .*|\.\.\. .*)$", text, re.MULTILINE)
+    return re.findall(r"``([^`]+)``", text) + blocks
