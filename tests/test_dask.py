@@ -5,9 +5,11 @@ import pickle
 import signal
 import threading
 import warnings
+from pathlib import Path
 
 import dask
 import dask.array as da
+import joblib
 import numpy as np
 import pytest
 import zarr
@@ -238,11 +240,19 @@ def test_workers_in_processes_give_the_same(client, setting):
         assert_allclose(found.transform(D).compute(), expected.transform(X), rtol=1e-8, atol=1e-9)
 
 
+def test_joblib_on_dask_gives_the_same(client):
+    X = images(20)
+    expected = make("image", batch_size=100).fit(X)
+    with client.as_current(), joblib.parallel_config(backend="dask", n_jobs=2):
+        found = make("image", batch_size=100).fit(X)
+    assert_same_model(found, expected)
+
+
 def kill_once(block, log):
     """The block; the fifteenth to come, in the second pass, kills its own process."""
     with open(log, "a") as file:
         file.write(f"{os.getpid()} ")
-    if len(open(log).read().split()) == 15:
+    if len(Path(log).read_text().split()) == 15:
         os.kill(os.getpid(), signal.SIGKILL)
     return block
 
