@@ -28,9 +28,10 @@ def to_onnx(model, X=None, *, initial_types=None, **options):
     part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx itself is left as
     it was.
 
-    The graph computes in float32. What it gives equals `transform` to rounding, and to that of
-    float32 where `transform` would work in float64. It takes any number of images, of the layout
-    and dtype of `X`. It does not look for NaN or infinity, which spoil the features of their image.
+    What the graph gives equals `transform` to rounding. It computes in float32 even where images,
+    and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number
+    of images, of the layout and dtype of `X`. It does not look for NaN or infinity, which spoil the
+    features of their image.
 
     Parameters
     ----------
@@ -84,6 +85,8 @@ def to_onnx(model, X=None, *, initial_types=None, **options):
             "dtype that the graph will be given."
         )
     check_is_fitted(model)
+    # Otherwise skl2onnx would draw a name at random.
+    options.setdefault("name", type(model).__name__)
     return convert_sklearn(
         model,
         initial_types=[("X", _tensor_type(X))] if initial_types is None else initial_types,
@@ -109,7 +112,7 @@ def _tensor_type(X):
 
 def _set_output_type(operator):
     """Check that the model and its input go together, and say what the output is."""
-    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.common.data_types import guess_tensor_type
 
     model = operator.raw_operator
     check_is_fitted(model)
@@ -123,7 +126,9 @@ def _set_output_type(operator):
     if all(isinstance(side, int) for side in sides):
         X = np.broadcast_to(np.float32(0), (1, *sides))
         check_shape(X, model.image_shape_, type(model).__name__)
-    operator.outputs[0].type = FloatTensorType([n, *_output_shape(model)])
+    # float64 stays float64, and all else becomes float32, as in `transform`.
+    operator.outputs[0].type = guess_tensor_type(operator.inputs[0].type)
+    operator.outputs[0].type.shape = [n, *_output_shape(model)]
 
 
 def _output_shape(model):
@@ -161,7 +166,7 @@ def _convert(scope, operator, container):
     nodes = _Nodes(scope, container)
     images = _images(nodes, image, geometry, centre=model.contrast_floor_ is not None)
     maps = _maps(nodes, images, model, geometry)
-    nodes.rename(_features(nodes, maps, model, geometry), operator.outputs[0].full_name)
+    nodes.give(_features(nodes, maps, model, geometry), operator.outputs[0])
 
 
 class _Nodes:
@@ -185,8 +190,12 @@ class _Nodes:
         """Reduce over axes, which are kept with length 1."""
         return self(op_type, name, np.asarray(axes, np.int64), keepdims=1)
 
-    def rename(self, name, output):
-        self.container.add_node("Identity", [name], [output])
+    def give(self, name, variable):
+        """Make a tensor an output, in its dtype."""
+        from skl2onnx.common.data_types import guess_proto_type
+
+        to = guess_proto_type(variable.type)
+        self.container.add_node("Cast", [name], [variable.full_name], to=to)
 
     def _add(self, op_type, inputs, n_outputs, attributes):
         names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
