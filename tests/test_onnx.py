@@ -2,6 +2,7 @@ import builtins
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import skl2onnx
 from numpy.testing import assert_allclose, assert_array_equal
@@ -100,11 +101,10 @@ def test_signals_with_channels():
 
 
 def test_lists_and_data_frames():
-    pandas = pytest.importorskip("pandas")
     X = images(5, 36)
     model = fitted(X, patch_size=3)
     expected = to_onnx(model, X)
-    assert to_onnx(model, pandas.DataFrame(X)) == expected
+    assert to_onnx(model, pd.DataFrame(X)) == expected
     assert to_onnx(model, X.astype(np.float64).tolist()) == to_onnx(model, X.astype(np.float64))
 
 
@@ -156,9 +156,7 @@ def digits(dtype):
 def test_a_whole_pipeline(dtype, normalize, pooling):
     X, y = digits(dtype)
     model = make_pipeline(
-        ConvGMMFeatures(
-            8, normalize=normalize, pooling=pooling, max_iter=3, tol=0, random_state=0
-        ),
+        ConvGMMFeatures(8, normalize=normalize, pooling=pooling, max_iter=3, tol=0, random_state=0),
         StandardScaler(),
         LogisticRegression(C=0.01, max_iter=1000),
     ).fit(X, y)
@@ -232,7 +230,7 @@ def test_an_image_of_another_size_fails():
     )
     assert session.run(None, {"X": X})[0].shape == (20, 80)
     # Twice as long rows are not twice as many images.
-    with pytest.raises(Exception, match="(?i)reshape"):
+    with pytest.raises(Exception, match=r"(?i)reshape"):
         session.run(None, {"X": X.reshape(10, 72)})
 
 
