@@ -141,7 +141,7 @@ def _output_shape(model):
 
 
 def _fitted_geometry(model):
-    """The geometry of a fitted model, which follows from its parameters."""
+    """Derive the geometry of a fitted model from its parameters."""
     n_components, *kernel_shape = model.conv_weight_.shape
     X = np.broadcast_to(np.float32(0), (model.n_components, *model.image_shape_))
     geometry = check_geometry(X, model)
@@ -213,7 +213,7 @@ class _Nodes:
 
 
 def _images(nodes, variable, geometry, *, centre):
-    """The input as padded float32 images (n, n_channels, height, width).
+    """Read the input as padded float32 images (n, n_channels, height, width).
 
     `centre` takes the mean of each away, in the precision of the input, as `view_patches` does.
     """
@@ -235,7 +235,7 @@ def _images(nodes, variable, geometry, *, centre):
 
 
 def _maps(nodes, images, model, geometry):
-    """The log joint (n, n_components, rows, columns); for "triangle" less its mean (eq. 20)."""
+    """Apply the layer: (n, n_components, rows, columns); for "triangle" less the mean (eq. 20)."""
     n_components = len(model.conv_bias_)
     layer = ConvLayer(
         model.conv_weight_.reshape(n_components, -1).astype(np.float64),
@@ -266,7 +266,7 @@ def _deviation(nodes, images, contrast_floor, window):
 
 
 def _features(nodes, maps, model, geometry):
-    """Maps as `transform` gives them, pooled or not."""
+    """Pool the maps, or give them as they are."""
     if model.pooling is None:
         return nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
     if model.pooling == "mean":

@@ -128,6 +128,13 @@ def test_float64_images_that_float32_cannot_tell_apart():
     assert_same_features(model, X + 1e9)
 
 
+def test_flat_patches_of_bright_images_have_no_negative_variance():
+    X = images(9, 6, 6)
+    onnx_model = to_onnx(fitted(X, patch_size=3), X)
+    bright = np.repeat(np.repeat(images(26, 2, 2), 3, axis=1), 3, axis=2) * np.float32(1e5)
+    assert np.isfinite(outputs(onnx_model, bright)[0]).all()
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e4])
 def test_sums_of_exponentials_neither_overflow_nor_underflow(scale):
     X = images(9, 6, 6) * np.float32(scale)
