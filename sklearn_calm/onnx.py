@@ -248,19 +248,18 @@ def _maps(nodes, images, model, geometry):
     window = {"kernel_shape": list(geometry.patch_size), "strides": list(geometry.stride)}
     if model.contrast_floor_ is None:
         return nodes("Conv", images, weight, bias, **window)
-    deviation = _deviation(nodes, images, model.contrast_floor_, window)
+    deviation = _deviation(nodes, images, model.contrast_floor_, geometry, window)
     maps = nodes("Div", nodes("Conv", images, weight, **window), deviation)
     return nodes("Add", maps, bias.reshape(1, -1, 1, 1))
 
 
-def _deviation(nodes, images, contrast_floor, window):
+def _deviation(nodes, images, contrast_floor, geometry, window):
     """sqrt(variance + floor) of every patch: (n, 1, rows, columns)."""
-
-    def patch_mean(values):
-        return nodes.reduce("ReduceMean", nodes("AveragePool", values, **window), 1)
-
-    mean = patch_mean(images)
-    square = patch_mean(nodes("Mul", images, images))
+    height, width, n_channels = geometry.kernel_shape
+    # ONNX Runtime takes several times as long for an AveragePool.
+    box = np.full((1, n_channels, height, width), 1 / geometry.patch_length, np.float32)
+    mean = nodes("Conv", images, box, **window)
+    square = nodes("Conv", nodes("Mul", images, images), box, **window)
     variance = nodes("Relu", nodes("Sub", square, nodes("Mul", mean, mean)))
     return nodes("Sqrt", nodes("Add", variance, np.float32(contrast_floor)))
 
@@ -274,12 +273,25 @@ def _features(nodes, maps, model, geometry):
         maps = _responsibilities(nodes, maps, cells)
     elif model.pooling == "triangle":
         maps = nodes("Relu", maps)
-    reduction = {"logsumexp": "ReduceLogSumExp", "max": "ReduceMax"}.get(model.pooling)
     grid = check_grid("pool_grid", model.pool_grid, geometry.map_shape)
     edges = [even_edges(side, n) for side, n in zip(geometry.map_shape, grid, strict=True)]
-    pooled = _reduce_regions(nodes, reduction or "ReduceMean", maps, edges)
+    if model.pooling in ("mean", "triangle"):
+        pooled = _mean_regions(nodes, maps, edges)
+    else:
+        reduction = {"logsumexp": "ReduceLogSumExp", "max": "ReduceMax"}[model.pooling]
+        pooled = _reduce_regions(nodes, reduction, maps, edges)
     pooled = nodes("Transpose", pooled, perm=[0, ROW, COLUMN, COMPONENT])
     return nodes("Reshape", pooled, np.asarray([0, *_output_shape(model)], np.int64))
+
+
+def _mean_regions(nodes, maps, edges):
+    """Mean over each region of a grid, by a product over columns and one over rows."""
+    for cuts in reversed(edges):
+        lengths = np.diff(cuts)
+        shares = np.repeat(np.diag(1 / lengths), lengths, axis=0).astype(np.float32)
+        maps = nodes("MatMul", maps, shares)
+        maps = nodes("Transpose", maps, perm=[0, COMPONENT, COLUMN, ROW])
+    return maps
 
 
 def _reduce_regions(nodes, reduction, maps, edges):
