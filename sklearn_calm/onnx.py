@@ -1,0 +1,324 @@
+"""Conversion to ONNX. It needs skl2onnx: ``pip install "sklearn-calm[onnx]"``."""
+
+import math
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_calm._conv_gmm import ConvGMMFeatures
+from sklearn_calm._em import Cells, ConvLayer
+from sklearn_calm._features import less_mean
+from sklearn_calm._geometry import even_edges
+from sklearn_calm._validation import check_geometry, check_grid, check_shape, grid_or_name
+
+__all__ = ["to_onnx"]
+
+# From here on every reduction takes its axes as an input.
+LEAST_OPSET = 18
+# What skl2onnx has tensors for, that can be images.
+DTYPES = ("float32", "float64", "uint8", "int8", "int32", "int64", "bool")
+# The axes of maps in the graph: (n, n_components, rows, columns).
+COMPONENT, ROW, COLUMN = 1, 2, 3
+
+
+def to_onnx(model, X=None, *, initial_types=None, **options):
+    """Convert a fitted model that holds `ConvGMMFeatures` to ONNX.
+
+    The model may be a :class:`ConvGMMFeatures`, or a pipeline, a union or a search of which it is a
+    part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx itself is left as
+    it was.
+
+    What the graph gives equals `transform` to rounding. It computes in float32 even where images,
+    and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number
+    of images, of the layout and dtype of `X`. It does not look for NaN or infinity, which spoil the
+    features of their image.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted model. Its parameters must be those of the fit; only `pooling` and `pool_grid` may
+        have been changed since.
+    X : array-like of shape (n, height, width[, n_channels]) or (n, n_features), or None
+        Images as the graph will be given them; only the shape and dtype of the first are read.
+    initial_types : list of tuples or None, default=None
+        Names and types of the inputs, as for :func:`skl2onnx.convert_sklearn`, instead of `X`.
+    **options : dict
+        Passed to :func:`skl2onnx.convert_sklearn`: `name`, `target_opset` (18 or above), `options`
+        and others. A classifier gives its probabilities as an array with
+        ``options={"zipmap": False}``.
+
+    Returns
+    -------
+    onnx_model : onnx.ModelProto
+        The graph. Its input is "X", unless `initial_types` says otherwise.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is missing.
+    ValueError
+        If the images do not fit the model, or have a dtype that skl2onnx has no tensors for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnxruntime import InferenceSession
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_calm import ConvGMMFeatures
+    >>> from sklearn_calm.onnx import to_onnx
+    >>> X = load_digits().images.astype(np.float32)
+    >>> features = ConvGMMFeatures(16, pool_grid=2, random_state=0).fit(X)
+    >>> session = InferenceSession(to_onnx(features, X).SerializeToString())
+    >>> (found,) = session.run(None, {"X": X})
+    >>> np.allclose(found, features.transform(X), rtol=1e-3, atol=1e-3)
+    True
+    """
+    try:
+        from skl2onnx import convert_sklearn
+    except ImportError as error:
+        raise ImportError(
+            'to_onnx needs skl2onnx. Install it with: pip install "sklearn-calm[onnx]"'
+        ) from error
+    if (X is None) == (initial_types is None):
+        raise ValueError(
+            "to_onnx takes either X or initial_types. Pass a few images as X, of the shape and "
+            "dtype that the graph will be given."
+        )
+    check_is_fitted(model)
+    # Otherwise skl2onnx would draw a name at random.
+    options.setdefault("name", type(model).__name__)
+    return convert_sklearn(
+        model,
+        initial_types=[("X", _tensor_type(X))] if initial_types is None else initial_types,
+        custom_conversion_functions={ConvGMMFeatures: _convert},
+        custom_shape_calculators={ConvGMMFeatures: _set_output_type},
+        **options,
+    )
+
+
+def _tensor_type(X):
+    from skl2onnx.common.data_types import guess_data_type
+
+    first = np.asarray(X[:1])
+    if first.dtype.name not in DTYPES:
+        raise ValueError(
+            f"X has dtype {first.dtype}; skl2onnx takes {', '.join(DTYPES)}. Convert it with "
+            "X.astype(np.float32), and the images that the graph will be given likewise."
+        )
+    ((_, tensor_type),) = guess_data_type(first)
+    tensor_type.shape = [None, *first.shape[1:]]
+    return tensor_type
+
+
+def _set_output_type(operator):
+    """Check that the model and its input go together, and say what the output is."""
+    from skl2onnx.common.data_types import guess_tensor_type
+
+    model = operator.raw_operator
+    check_is_fitted(model)
+    model._validate_params()
+    if len(operator.inputs) != 1:
+        raise ValueError(
+            f"ConvGMMFeatures got {len(operator.inputs)} inputs; expected one, which holds whole "
+            "images. Pass X, or one entry of initial_types, instead of one for each column."
+        )
+    n, *sides = operator.inputs[0].type.shape
+    if all(isinstance(side, int) for side in sides):
+        X = np.broadcast_to(np.float32(0), (1, *sides))
+        check_shape(X, model.image_shape_, type(model).__name__)
+    # float64 stays float64, and all else becomes float32, as in `transform`.
+    operator.outputs[0].type = guess_tensor_type(operator.inputs[0].type)
+    operator.outputs[0].type.shape = [n, *_output_shape(model)]
+
+
+def _output_shape(model):
+    """Shape of the features of one image."""
+    map_shape = _fitted_geometry(model).map_shape
+    n_components = len(model.conv_bias_)
+    if model.pooling is None:
+        return *map_shape, n_components
+    return (math.prod(check_grid("pool_grid", model.pool_grid, map_shape)) * n_components,)
+
+
+def _fitted_geometry(model):
+    """Derive the geometry of a fitted model from its parameters."""
+    n_components, *kernel_shape = model.conv_weight_.shape
+    X = np.broadcast_to(np.float32(0), (model.n_components, *model.image_shape_))
+    geometry = check_geometry(X, model)
+    if (model.n_components, *geometry.kernel_shape) != (n_components, *kernel_shape):
+        raise ValueError(
+            f"The parameters ask for kernels of shape {geometry.kernel_shape}, {model.n_components}"
+            f" of them; the model was fitted to {n_components} of {tuple(kernel_shape)}. Restore "
+            "them, or fit anew."
+        )
+    return geometry
+
+
+def _convert(scope, operator, container):
+    """Add the nodes of a fitted model to the graph: the converter that skl2onnx calls."""
+    if container.target_opset < LEAST_OPSET:
+        raise ValueError(
+            f"target_opset={container.target_opset} is too old for ConvGMMFeatures; expected "
+            f"{LEAST_OPSET} or above."
+        )
+    model, (image,) = operator.raw_operator, operator.inputs
+    geometry = _fitted_geometry(model)
+    nodes = _Nodes(scope, container)
+    images = _images(nodes, image, geometry, centre=model.contrast_floor_ is not None)
+    maps = _maps(nodes, images, model, geometry)
+    nodes.give(_features(nodes, maps, model, geometry), operator.outputs[0])
+
+
+class _Nodes:
+    """Adds nodes to a graph. Calling it gives the name of the output of the new node."""
+
+    def __init__(self, scope, container):
+        self.scope = scope
+        self.container = container
+
+    def __call__(self, op_type, *inputs, **attributes):
+        """Add a node; inputs are names, or arrays, which become constants."""
+        (output,) = self._add(op_type, inputs, 1, attributes)
+        return output
+
+    def split(self, name, lengths, axis):
+        """Names of the parts of a tensor."""
+        inputs = name, np.asarray(lengths, np.int64)
+        return self._add("Split", inputs, len(lengths), {"axis": axis})
+
+    def reduce(self, op_type, name, *axes):
+        """Reduce over axes, which are kept with length 1."""
+        return self(op_type, name, np.asarray(axes, np.int64), keepdims=1)
+
+    def give(self, name, variable):
+        """Make a tensor an output, in its dtype."""
+        from skl2onnx.common.data_types import guess_proto_type
+
+        to = guess_proto_type(variable.type)
+        self.container.add_node("Cast", [name], [variable.full_name], to=to)
+
+    def _add(self, op_type, inputs, n_outputs, attributes):
+        names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
+        outputs = [self.scope.get_unique_variable_name(op_type.lower()) for _ in range(n_outputs)]
+        self.container.add_node(op_type, names, outputs, **attributes)
+        return outputs
+
+    def _constant(self, values):
+        from onnx.numpy_helper import from_array
+
+        tensor = from_array(np.ascontiguousarray(values))
+        name = self.scope.get_unique_variable_name("constant")
+        self.container.add_initializer(name, tensor.data_type, list(tensor.dims), tensor)
+        return name
+
+
+def _images(nodes, variable, geometry, *, centre):
+    """Read the input as padded float32 images (n, n_channels, height, width).
+
+    `centre` takes the mean of each away, in the precision of the input, as `view_patches` does.
+    """
+    from onnx import TensorProto
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    # Length 0 keeps that of the input, and images of another size fail.
+    shape = np.asarray([0, *geometry.image_shape], np.int64)
+    images = nodes("Reshape", variable.full_name, shape)
+    if not isinstance(variable.type, (FloatTensorType, DoubleTensorType)):
+        images = nodes("Cast", images, to=TensorProto.FLOAT)
+    if any(geometry.padding):
+        images = nodes("Pad", images, np.asarray(2 * [0, *geometry.padding, 0], np.int64))
+    if centre:
+        images = nodes("Sub", images, nodes.reduce("ReduceMean", images, 1, 2, 3))
+    if isinstance(variable.type, DoubleTensorType):
+        images = nodes("Cast", images, to=TensorProto.FLOAT)
+    return nodes("Transpose", images, perm=[0, 3, 1, 2])
+
+
+def _maps(nodes, images, model, geometry):
+    """Apply the layer: (n, n_components, rows, columns); for "triangle" less the mean (eq. 20)."""
+    n_components = len(model.conv_bias_)
+    layer = ConvLayer(
+        model.conv_weight_.reshape(n_components, -1).astype(np.float64),
+        model.conv_bias_.astype(np.float64),
+    )
+    if model.pooling == "triangle":
+        layer = less_mean(layer)
+    weight = layer.weight.reshape(n_components, *geometry.kernel_shape).transpose(0, 3, 1, 2)
+    weight, bias = weight.astype(np.float32), layer.bias.astype(np.float32)
+    window = {"kernel_shape": list(geometry.patch_size), "strides": list(geometry.stride)}
+    if model.contrast_floor_ is None:
+        return nodes("Conv", images, weight, bias, **window)
+    deviation = _deviation(nodes, images, model.contrast_floor_, geometry, window)
+    maps = nodes("Div", nodes("Conv", images, weight, **window), deviation)
+    return nodes("Add", maps, bias.reshape(1, -1, 1, 1))
+
+
+def _deviation(nodes, images, contrast_floor, geometry, window):
+    """sqrt(variance + floor) of every patch: (n, 1, rows, columns)."""
+    height, width, n_channels = geometry.kernel_shape
+    # ONNX Runtime takes several times as long for an AveragePool.
+    box = np.full((1, n_channels, height, width), 1 / geometry.patch_length, np.float32)
+    mean = nodes("Conv", images, box, **window)
+    square = nodes("Conv", nodes("Mul", images, images), box, **window)
+    variance = nodes("Relu", nodes("Sub", square, nodes("Mul", mean, mean)))
+    return nodes("Sqrt", nodes("Add", variance, np.float32(contrast_floor)))
+
+
+def _features(nodes, maps, model, geometry):
+    """Pool the maps, or give them as they are."""
+    if model.pooling is None:
+        return nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
+    if model.pooling == "mean":
+        cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
+        maps = _responsibilities(nodes, maps, cells)
+    elif model.pooling == "triangle":
+        maps = nodes("Relu", maps)
+    grid = check_grid("pool_grid", model.pool_grid, geometry.map_shape)
+    edges = [even_edges(side, n) for side, n in zip(geometry.map_shape, grid, strict=True)]
+    if model.pooling in ("mean", "triangle"):
+        pooled = _mean_regions(nodes, maps, edges)
+    else:
+        reduction = {"logsumexp": "ReduceLogSumExp", "max": "ReduceMax"}[model.pooling]
+        pooled = _reduce_regions(nodes, reduction, maps, edges)
+    pooled = nodes("Transpose", pooled, perm=[0, ROW, COLUMN, COMPONENT])
+    return nodes("Reshape", pooled, np.asarray([0, *_output_shape(model)], np.int64))
+
+
+def _mean_regions(nodes, maps, edges):
+    """Mean over each region of a grid, by a product over columns and one over rows."""
+    for cuts in reversed(edges):
+        lengths = np.diff(cuts)
+        shares = np.repeat(np.diag(1 / lengths), lengths, axis=0).astype(np.float32)
+        maps = nodes("MatMul", maps, shares)
+        maps = nodes("Transpose", maps, perm=[0, COMPONENT, COLUMN, ROW])
+    return maps
+
+
+def _reduce_regions(nodes, reduction, maps, edges):
+    """Reduce over each region of a grid, first its rows and then its columns."""
+    for axis, cuts in zip((ROW, COLUMN), edges, strict=True):
+        lengths = np.diff(cuts)
+        if len(lengths) == 1:
+            maps = nodes.reduce(reduction, maps, axis)
+        elif lengths.max() > 1:
+            parts = nodes.split(maps, lengths, axis)
+            maps = nodes("Concat", *(nodes.reduce(reduction, p, axis) for p in parts), axis=axis)
+    return maps
+
+
+def _responsibilities(nodes, maps, cells):
+    """Softmax over the components and positions of each cell (eq. 4)."""
+    if cells.sizes.max() == 1:
+        return nodes("Softmax", maps, axis=COMPONENT)
+
+    def over_cells(reduction, values):
+        values = nodes.reduce(reduction, values, COMPONENT)
+        values = _reduce_regions(nodes, reduction, values, cells)
+        for axis, cuts in zip((ROW, COLUMN), cells, strict=True):
+            lengths = np.diff(cuts)
+            index = np.repeat(np.arange(len(lengths)), lengths)
+            values = nodes("Gather", values, index, axis=axis)
+        return values
+
+    masses = nodes("Exp", nodes("Sub", maps, over_cells("ReduceMax", maps)))
+    return nodes("Div", masses, over_cells("ReduceSum", masses))
