@@ -1,5 +1,7 @@
 import gzip
+import importlib.util
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -393,3 +395,59 @@ def test_the_estimator_finds_what_was_planted(seed):
 def test_what_does_not_fit_is_told(options, message):
     with pytest.raises(ValueError, match=message):
         make_planted_patches(**options)
+
+
+# The example on STL-10
+
+
+def example():
+    file = Path(__file__).parents[1] / "docs" / "examples" / "stl10.py"
+    spec = importlib.util.spec_from_file_location("stl10", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cifar10_is_written_as_stl10(tmp_path):
+    rng = np.random.default_rng(11)
+    y = rng.permutation(np.repeat(np.arange(10), 503))
+    X = rng.integers(256, size=(len(y), 3, 4, 3), dtype=np.uint8)
+    y_test, X_test = rng.integers(10, size=7), X[:7] // 2
+    file = tmp_path / "cifar10.npz"
+    np.savez(file, X_train=X, y_train=y, X_test=X_test, y_test=y_test)
+    example().write_cifar10(file, tmp_path / "new")
+    data = load_stl10(tmp_path / "new", image_shape=(3, 4, 3))
+    assert_array_equal(data.X_test, X_test)
+    assert_array_equal(data.y_test, y_test)
+    known = {image.tobytes(): label for image, label in zip(X, y, strict=True)}
+    found = [known.pop(image.tobytes()) for image in data.X_train]
+    assert_array_equal(data.y_train, found)
+    assert_array_equal(np.bincount(found), [500] * 10)
+    assert {image.tobytes() for image in data.X_unlabeled} == set(known)
+    for fold in data.folds:
+        assert_array_equal(np.bincount(data.y_train[fold]), [100] * 10)
+        assert len(np.unique(fold)) == 1000
+    assert len({tuple(fold) for fold in data.folds}) == 10
+
+
+def test_the_paper_spheres_each_channel_by_its_rows():
+    images = np.random.default_rng(12).integers(256, size=(3, 8, 9, 3), dtype=np.uint8)
+    found = example().sphered(images)
+    assert found.dtype == np.float16
+    for image, sphered in zip(images, found, strict=True):
+        for channel in range(3):
+            rows = image[:, :, channel] - image[:, :, channel].mean(axis=1, keepdims=True)
+            # The nearest matrix of orthogonal rows, each of variance 1.
+            left, _, right = np.linalg.svd(rows, full_matrices=False)
+            assert_allclose(sphered[:, :, channel], left @ right * np.sqrt(9), atol=3e-3)
+
+
+def test_parts_are_joined_in_a_file(tmp_path):
+    rng = np.random.default_rng(13)
+    parts = [rng.integers(256, size=(n, 2, 3, 3), dtype=np.uint8) for n in (700, 3)]
+    stl10 = example()
+    with stl10.one_array(parts, stl10.unit_range, tmp_path) as X:
+        assert X.dtype == np.float16
+        assert not X.flags.writeable
+        assert_allclose(X, np.concatenate(parts) / 255, atol=3e-4)
+    assert list(tmp_path.iterdir()) == []
