@@ -94,10 +94,18 @@ def test_images_are_mapped_not_read(tmp_path):
         data = load_stl10(tmp_path)
         assert data.X_unlabeled.shape == (2000, 96, 96, 3)
         model = ConvGMMFeatures(
-            2, patch_size=6, stride=30, max_iter=1, tol=0, batch_size=20, n_jobs=1, random_state=0
+            2,
+            patch_size=3,
+            stride=30,
+            noise_variance=1e4,
+            max_iter=1,
+            tol=0,
+            batch_size=20,
+            n_jobs=1,
+            random_state=0,
+            **PAPER,
         )
-        model.fit(data.X_train)
-        model.transform(data.X_unlabeled)
+        model.fit(data.X_unlabeled).transform(data.X_unlabeled)
         assert tracemalloc.get_traced_memory()[1] < data.X_unlabeled.nbytes / 4
     finally:
         tracemalloc.stop()
