@@ -88,11 +88,11 @@ def test_class_names_may_be_left_out(tmp_path):
 def test_images_are_mapped_not_read(tmp_path):
     write_stl10(tmp_path, 4)
     with open(tmp_path / "unlabeled_X.bin", "r+b") as stream:
-        stream.truncate(2000 * 96 * 96 * 3)  # a hole of 55 MB
+        stream.truncate(4000 * 96 * 96 * 3)  # a hole of 110 MB
     tracemalloc.start()
     try:
         data = load_stl10(tmp_path)
-        assert data.X_unlabeled.shape == (2000, 96, 96, 3)
+        assert data.X_unlabeled.shape == (4000, 96, 96, 3)
         model = ConvGMMFeatures(
             2,
             patch_size=3,
