@@ -2,13 +2,13 @@
 Kernels of digits
 =================
 
-The kernels learned from small digits without labels are strokes: edges, corners, ends and dots. A linear
-classifier reads the digits better from them than from the pixels.
+The kernels learned from small digits without labels are strokes: edges, bends, ends and dots. A
+linear classifier tells the digits apart better by them than by the pixels.
 """
 
 # %%
-# Sixty-four kernels are learned from half of the digits that scikit-learn ships. The digits reach the border of
-# their images, which is why these are padded.
+# Sixty-four kernels are learned from half of the digits that scikit-learn ships. The digits reach
+# the border of their images, which is why these are padded.
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -20,9 +20,7 @@ from sklearn_calm import ConvGMMFeatures
 from sklearn_calm.plotting import KernelDisplay
 
 X, y = load_digits(return_X_y=True)
-X_train, X_test, y_train, y_test = train_test_split(
-    X, y, test_size=0.5, stratify=y, random_state=0
-)
+X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.5, stratify=y, random_state=0)
 features = ConvGMMFeatures(n_components=64, padding=2, random_state=0).fit(X_train)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
@@ -34,7 +32,7 @@ plt.show()
 
 
 # %%
-# Both classifiers choose their penalty within the training half, and both are scored on the other half.
+# Both classifiers choose their penalty within the training half, and are scored on the other half.
 def accuracy(columns_train, columns_test):
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     search = GridSearchCV(model, {"logisticregression__C": [1, 0.1, 0.01, 0.001]})

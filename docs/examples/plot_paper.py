@@ -63,8 +63,8 @@ for row, column in np.ndindex(joint.shape[1:3]):
     explained[:, row : row + 20, column : column + 20] += patches
 
 figure, axes = plt.subplots(3, 8, figsize=(10, 4), layout="constrained")
-rows = zip(axes, ["image", "position", "explained"], [shown, posterior.sum(axis=3), explained])
-for line, name, pictures in rows:
+rows = {"image": shown, "position": posterior.sum(axis=3), "explained": explained}
+for line, (name, pictures) in zip(axes, rows.items(), strict=True):
     line[0].set_ylabel(name)
     for ax, picture in zip(line, pictures, strict=True):
         ax.imshow(picture, cmap="gray")
