@@ -46,8 +46,8 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 copybutton_exclude = ".linenos, .gp, .go"
 
-# The example that needs PyTorch is shown, but not run where that is missing. Files not named plot_*,
-# such as the demonstration, are no pages of the gallery.
+# The example that needs PyTorch is shown, but not run where that is missing. The demonstration and
+# other files not named plot_* are no pages of the gallery.
 without_torch = find_spec("torch") is None
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
