@@ -6,7 +6,7 @@ RUFF = .venv/bin/ruff
 PYTEST = -m pytest --junitxml=.pytest-report.xml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint clean
+.PHONY: help demo test test-lowest lint docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,15 +25,26 @@ lint: .venv/.stamp ## check style and format; change nothing
 	$(RUFF) check --quiet
 	$(RUFF) format --check --quiet
 
+# Beside it, `.venv-docs/bin/pip install torch` lets the example that needs PyTorch run, and
+# SPHINXOPTS='--tag online' makes links to the pages of other projects.
+docs: .venv-docs/.stamp ## build the documentation in docs/_build/html; warnings are errors
+	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going $(SPHINXOPTS) docs docs/_build/html
+
 clean: ## remove the environments, caches and built files
-	rm -rf .venv .venv-lowest .demo .pytest_cache .ruff_cache .pytest-report.xml
-	rm -rf build dist docs/_build docs/auto_examples
+	rm -rf .venv .venv-docs .venv-lowest .demo .pytest_cache .ruff_cache .pytest-report.xml
+	rm -rf build dist docs/_build docs/api docs/auto_examples
 	find sklearn_calm tests docs -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp: pyproject.toml
 	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install --quiet --prefer-binary --editable '.[dev]'
+	@touch $@
+
+.venv-docs/.stamp: pyproject.toml
+	@echo "Creating .venv-docs ..."
+	@$(PYTHON) -m venv --clear .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --prefer-binary --editable '.[docs]'
 	@touch $@
 
 # Matplotlib 3.8 calls names that pyparsing 3.3 deprecates, and the tests make warnings errors.

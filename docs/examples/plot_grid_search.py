@@ -1,0 +1,48 @@
+"""
+How many kernels
+================
+
+The number of kernels is a parameter of a pipeline like any other, and a grid search chooses it by
+the accuracy of what comes after. More kernels do better, by less and less.
+"""
+
+# %%
+# The pooling grid is searched along with it. The penalty of the classifier is found anew for each
+# candidate, by the leave-one-out error that ridge regression has for nothing.
+import matplotlib.pyplot as plt
+import pandas as pd
+from sklearn.datasets import load_digits
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_calm import ConvGMMFeatures
+
+X, y = load_digits(return_X_y=True)
+model = Pipeline(
+    [
+        ("features", ConvGMMFeatures(padding=2, random_state=0)),
+        ("scale", StandardScaler()),
+        ("classify", RidgeClassifierCV([1, 10, 100, 1000])),
+    ]
+)
+candidates = {
+    "features__n_components": [4, 8, 16, 32, 64],
+    "features__pool_grid": [1, 2],
+}
+search = GridSearchCV(model, candidates, cv=3).fit(X, y)
+print(search.best_params_, f"accuracy {search.best_score_:.3f}")
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+results = pd.DataFrame(search.cv_results_)
+for pool_grid, rows in results.groupby("param_features__pool_grid"):
+    kernels, mean, spread = (
+        rows[name] for name in ("param_features__n_components", "mean_test_score", "std_test_score")
+    )
+    ax.errorbar(kernels, mean, spread, marker="o", capsize=3, label=f"{pool_grid} x {pool_grid}")
+ax.set_xscale("log", base=2)
+ax.set(xlabel="kernels", ylabel="accuracy, mean and deviation over 3 folds")
+ax.legend(title="pool_grid", frameon=False)
+plt.show()
