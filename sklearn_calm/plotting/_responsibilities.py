@@ -168,7 +168,7 @@ def _responsibilities(estimator, X, map_shape):
 
 
 def _map_extent(geometry):
-    """What a map covers, in pixels of the unpadded image, for imshow.
+    """Find what a map covers, in pixels of the unpadded image, for imshow.
 
     Each position covers a step about the centre of its patch.
     """
