@@ -31,11 +31,12 @@ if tags.has("online"):  # noqa: F821, Sphinx puts it here
         "matplotlib": ("https://matplotlib.org/stable", None),
         "numpy": ("https://numpy.org/doc/stable", None),
         "python": ("https://docs.python.org/3", None),
+        "skl2onnx": ("https://onnx.ai/sklearn-onnx", None),
         "sklearn": ("https://scikit-learn.org/stable", None),
     }
 else:
     nitpick_ignore_regex = [
-        ("py:.*", r"(joblib|matplotlib|numpy|scipy|sklearn)\..*"),
+        ("py:.*", r"(joblib|matplotlib|numpy|scipy|skl2onnx|sklearn)\..*"),
         # Docstrings inherited from scikit-learn point into its user guide.
         ("std:term", "meta-estimator"),
         ("std:ref", "(metadata_routing|df_output_transform|sphx_glr_.*plot_set_output.py)"),
@@ -94,7 +95,9 @@ html_sidebars = {
         "contributing",
         "design",
         "mathematics",
+        "onnx",
         "paper",
         "release",
+        "stl10",
     )
 }

@@ -240,7 +240,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Values in one image.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, where they are all strings.
 
     n_samples_seen_ : int

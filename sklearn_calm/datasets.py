@@ -218,7 +218,7 @@ def make_planted_patches(
 
     Returns
     -------
-    X : ndarray of shape (n_samples, *image_shape), float64
+    X : ndarray of shape (n_samples, height, width[, n_channels]), float64
         The images.
 
     truth : :class:`sklearn.utils.Bunch`

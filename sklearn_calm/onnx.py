@@ -24,9 +24,9 @@ COMPONENT, ROW, COLUMN = 1, 2, 3
 def to_onnx(model, X=None, *, initial_types=None, **options):
     """Convert a fitted model that holds `ConvGMMFeatures` to ONNX.
 
-    The model may be a :class:`ConvGMMFeatures`, or a pipeline, a union or a search of which it is a
-    part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx itself is left as
-    it was.
+    The model may be a :class:`~sklearn_calm.ConvGMMFeatures`, or a pipeline, a union or a search of
+    which it is a part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx
+    itself is left as it was.
 
     What the graph gives equals `transform` to rounding. It computes in float32 even where images,
     and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number
