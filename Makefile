@@ -15,15 +15,16 @@ demo: .venv/.stamp ## run the demonstration
 	@.venv/bin/python docs/examples/demo.py
 
 # scikit-learn skips its check of array API input unless SciPy was told of it before its import.
-test: lint ## check style and format, then run the tests
+test: lint ## check style, format and types, then run the tests
 	SCIPY_ARRAY_API=1 .venv/bin/python $(PYTEST)
 
 test-lowest: .venv-lowest/.stamp ## run the tests on the lowest supported versions
 	.venv-lowest/bin/python $(PYTEST)
 
-lint: .venv/.stamp ## check style and format; change nothing
+lint: .venv/.stamp ## check style, format and types; change nothing
 	$(RUFF) check --quiet
 	$(RUFF) format --check --quiet
+	.venv/bin/python -m mypy --no-error-summary
 
 # Beside it, `.venv-docs/bin/pip install torch` lets the example that needs PyTorch run, and
 # SPHINXOPTS='--tag online' makes links to the pages of other projects.
@@ -31,7 +32,7 @@ docs: .venv-docs/.stamp ## build the documentation in docs/_build/html; warnings
 	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going $(SPHINXOPTS) docs docs/_build/html
 
 clean: ## remove the environments, caches and built files
-	rm -rf .venv .venv-docs .venv-lowest .demo .pytest_cache .ruff_cache .pytest-report.xml
+	rm -rf .venv .venv-docs .venv-lowest .demo .mypy_cache .pytest_cache .ruff_cache .pytest-report.xml
 	rm -rf build dist docs/_build docs/api docs/auto_examples
 	find sklearn_calm tests docs -name __pycache__ -prune -exec rm -rf {} +
 
