@@ -13,11 +13,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "sphinx-mathjax-offline",  # so that formulas need no network
 ]
 exclude_patterns = ["_build", "_templates", "examples"]
 templates_path = ["_templates"]
@@ -44,6 +44,7 @@ else:
 
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -61,6 +62,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/backlinks",
     "capture_repr": (),
     "download_all_examples": False,
+    "min_reported_time": 3600,  # times differ from build to build
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,
@@ -99,5 +101,6 @@ html_sidebars = {
         "paper",
         "release",
         "stl10",
+        "user_guide",
     )
 }

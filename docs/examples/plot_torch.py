@@ -65,7 +65,7 @@ def accuracy(model, labelled, n_steps=100):
     return np.mean(found == y_test)
 
 
-n_labels, n_draws = [1, 2, 5, 10, 20], 5
+n_labels, n_draws = [1, 2, 5, 10], 5
 scores = {name: np.empty((len(n_labels), n_draws)) for name in ("random start", "learned start")}
 for i, draw in np.ndindex(len(n_labels), n_draws):
     rng = np.random.default_rng(draw)
