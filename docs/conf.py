@@ -100,6 +100,7 @@ html_sidebars = {
         "onnx",
         "paper",
         "release",
+        "scale",
         "stl10",
         "user_guide",
     )

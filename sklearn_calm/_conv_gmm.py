@@ -160,6 +160,10 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower
         it where things may lie anywhere in the image, or for fewer features; for textures 1.
 
+    flatten : bool, default=True
+        Whether features are rows, for a classifier. False keeps them as pooled maps, of shape
+        (n, grid rows, grid columns, n_components), which are images for a next layer.
+
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
         Where EM starts: patches chosen by k-means++ or at random, with `whiten` drawn in towards
         the mean patch; standard normal kernels, as in the paper; or kernels of the shape of
@@ -293,6 +297,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         "learn_weights": ["boolean"],
         "pooling": [StrOptions({"logsumexp", "max", "mean", "triangle"}), None],
         "pool_grid": [POSITIVE_INT, tuple, list],
+        "flatten": ["boolean"],
         "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
         "n_init": [POSITIVE_INT],
         "max_iter": [POSITIVE_INT],
@@ -323,6 +328,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         learn_weights: bool = True,
         pooling: Literal["logsumexp", "max", "mean", "triangle"] | None = "triangle",
         pool_grid: int | tuple[int, int] = 4,
+        flatten: bool = True,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
         n_init: int = 1,
         max_iter: int = 100,
@@ -349,6 +355,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.learn_weights = learn_weights
         self.pooling = pooling
         self.pool_grid = pool_grid
+        self.flatten = flatten
         self.init_params = init_params
         self.n_init = n_init
         self.max_iter = max_iter
@@ -433,18 +440,21 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
             Ordered as `get_feature_names_out` says. With ``pooling=None`` the maps,
-            (n, rows, columns, n_components). float64 for float64 images, else float32; of the
-            library and on the device of X.
+            (n, rows, columns, n_components); with ``flatten=False`` the pooled maps,
+            (n, grid rows, grid columns, n_components). float64 for float64 images, else float32;
+            of the library and on the device of X.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
         self._validate_params()
         in_frames = _get_output_config("transform", self)["dense"] != "default"
-        if in_frames and (self.pooling is None or is_dask(X)):
-            what = "A lazy Dask array" if is_dask(X) else "Maps, which pooling=None gives,"
+        if in_frames and (self._gives_maps() or is_dask(X)):
+            what = "A lazy Dask array"
+            if not is_dask(X):
+                what = "Maps, which pooling=None and flatten=False give,"
             raise ValueError(
-                f"{what} cannot be put into a data frame. Choose a pooling, compute the array, or "
-                'set_output(transform="default").'
+                f"{what} cannot be put into a data frame. Choose a pooling and flatten=True, "
+                'compute the array, or set_output(transform="default").'
             )
         images = self._check_images(X, method="transform")
         if is_dask(X):
@@ -459,7 +469,9 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
             pool_grid=None if self.pooling is None else self._region_grid(),
             scratch=Scratch(),
         )
-        return self._map_batches(step, images, by_row=pools_by_row(layer, self.pooling))
+        features = self._map_batches(step, images, by_row=pools_by_row(layer, self.pooling))
+        shape = (len(images), *self._features_shape())
+        return array_namespace(features).reshape(features, shape)
 
     def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each image.
@@ -529,8 +541,10 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
-        if self.pooling is None:
-            raise ValueError("pooling=None gives maps, which have no columns to name.")
+        if self._gives_maps():
+            raise ValueError(
+                "pooling=None and flatten=False give maps, which have no columns to name."
+            )
         n_rows, n_columns = self._region_grid()
         prefix = type(self).__name__.lower()
         names = [
@@ -752,9 +766,13 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     def _features_shape(self):
         """Shape of the features of one image."""
-        if self.pooling is None:
-            return (*self._model.geometry.map_shape, self.conv_bias_.shape[0])
-        return (math.prod(self._region_grid()) * self.conv_bias_.shape[0],)
+        pooled = self.pooling is not None
+        grid = self._region_grid() if pooled else self._model.geometry.map_shape
+        shape = (*grid, self.conv_bias_.shape[0])
+        return shape if self._gives_maps() else (math.prod(shape),)
+
+    def _gives_maps(self):
+        return self.pooling is None or not self.flatten
 
     def _map_blocks(self, method, images, shape, dtype=None):
         """Call the method on every block, lazily, with the model as it is now."""

@@ -44,8 +44,8 @@ def to_onnx(
     Parameters
     ----------
     model : estimator
-        A fitted model. Its parameters must be those of the fit; only `pooling` and `pool_grid` may
-        have been changed since.
+        A fitted model. Its parameters must be those of the fit; only `pooling`,
+        `pool_grid` and `flatten` may have been changed since.
     X : array-like of shape (n, height, width[, n_channels]) or (n, n_features), or None
         Images as the graph will be given them; only the shape and dtype of the first are read.
     initial_types : list of tuples or None, default=None
@@ -145,7 +145,8 @@ def _output_shape(model):
     n_components = len(model.conv_bias_)
     if model.pooling is None:
         return *map_shape, n_components
-    return (math.prod(check_grid("pool_grid", model.pool_grid, map_shape)) * n_components,)
+    shape = (*check_grid("pool_grid", model.pool_grid, map_shape), n_components)
+    return (math.prod(shape),) if model.flatten else shape
 
 
 def _fitted_geometry(model):

@@ -274,6 +274,7 @@ BAD_OPTIONS = [
     ("pooling", "sum"),
     ("pool_grid", 0),
     ("pool_grid", "fine"),
+    ("flatten", None),
     ("init_params", "kmeans"),
     ("init_params", 3.0),
     ("n_init", 0),
@@ -486,9 +487,11 @@ def test_unknown_pooling_set_on_a_fitted_model():
         model.transform(X)
 
 
-def test_maps_do_not_fit_into_a_data_frame():
-    model = small(pooling=None).set_output(transform="pandas").fit(X)
-    with pytest.raises(ValueError, match=all_of("pooling=None", "data frame", "Choose a pooling")):
+@pytest.mark.parametrize("options", [{"pooling": None}, {"flatten": False}])
+def test_maps_do_not_fit_into_a_data_frame(options):
+    model = small(**options).set_output(transform="pandas").fit(X)
+    words = all_of("pooling=None", "flatten=False", "data frame", "Choose a pooling")
+    with pytest.raises(ValueError, match=words):
         model.transform(X)
     with pytest.raises(ValueError, match="no columns to name"):
         model.get_feature_names_out()

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 
 import _reference
 from sklearn_calm import ConvGMMFeatures
@@ -905,17 +905,6 @@ def test_grid_search_by_likelihood():
 def test_fit_transform_is_fit_then_transform():
     X = make_images(42)
     assert_array_equal(small().fit_transform(X), small().fit(X).transform(X))
-
-
-def test_maps_are_images_for_a_next_layer():
-    X = make_images(43)
-    first = small(pooling=None)
-    second = small(patch_size=2, n_components=4)
-    stack = make_pipeline(first, second).fit(X)
-    assert stack[1].image_shape_ == (6, 7, 3)
-    assert stack[1].means_.shape == (4, 2, 2, 3)
-    assert stack.transform(X).shape == (30, 16)
-    assert_array_equal(stack.transform(X), second.transform(first.transform(X)))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -182,10 +182,11 @@ def test_a_search_over_pipelines():
     assert_array_equal(outputs(to_onnx(model, X), X)[0], model.predict(X))
 
 
-def test_two_layers():
+@pytest.mark.parametrize("maps", [{"pooling": None}, {"pool_grid": (3, 4), "flatten": False}])
+def test_two_layers(maps):
     X = images(11, 8, 8, 2)
     model = make_pipeline(
-        ConvGMMFeatures(4, patch_size=3, pooling=None, max_iter=2, tol=0, random_state=0),
+        ConvGMMFeatures(4, patch_size=3, **maps, max_iter=2, tol=0, random_state=0),
         ConvGMMFeatures(3, patch_size=2, max_iter=2, tol=0, random_state=0),
     ).fit(X)
     assert_same_features(model, X)

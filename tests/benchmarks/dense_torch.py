@@ -82,7 +82,8 @@ class DenseTorchEM:
         self.learn_variance = learn_variance
         if weights is None:
             weights = torch.full((len(kernels),), 1 / len(kernels), dtype=torch.float64)
-        self.weights = torch.as_tensor(weights, dtype=torch.float64).clone()
+        weights = torch.as_tensor(weights, dtype=torch.float64, device=kernels.device)
+        self.weights = weights.clone()
         self.learn_weights = learn_weights
         self.batch_size = batch_size
         self.objectives = []
@@ -109,8 +110,8 @@ class DenseTorchEM:
         if energy is None:
             energy = _energy(images, self.batch_size)
         K, _, ph, pw = self.kernels.shape
-        sums = torch.zeros((K, 1, ph, pw), dtype=torch.float64)
-        counts = torch.zeros(K, dtype=torch.float64)
+        sums = torch.zeros((K, 1, ph, pw), dtype=torch.float64, device=images.device)
+        counts = torch.zeros(K, dtype=torch.float64, device=images.device)
         log_normalizer = 0.0
         for batch, scores in self._score_maps(images):
             # softmax, not exp: with a learned variance, torch's exp takes 5 times as long, on the
@@ -157,7 +158,7 @@ class DenseTorchEM:
         return torch.cat([s.flatten(2).logsumexp(2) for _, s in self._score_maps(images)])
 
     def _as_images(self, images):
-        images = torch.as_tensor(images, dtype=self.kernels.dtype)
+        images = torch.as_tensor(images, dtype=self.kernels.dtype, device=self.kernels.device)
         return images.reshape(len(images), 1, *images.shape[-2:])
 
     def _score_maps(self, images):
