@@ -45,7 +45,9 @@ LEAST_STEPS = 20
 LEAST_IMAGES = 2048
 STAGE_OFFSET = 2.0
 STAGE_DECAY = 0.5
+# Images of a run, and runs of a step if they can be kept that short.
 STAGE_RUN = 32
+STAGE_RUNS = 64
 
 
 class Learning(NamedTuple):
@@ -235,9 +237,6 @@ def fit_best(images, starts, model, learning, new_monitor, *, stepwise):
 def stepwise_stage(images, parameters, model, learning):
     """Stepwise EM (eq. 21) through all images once, where there are many of them.
 
-    Each step sees runs of neighbouring images from all over the data, so that sorted images do no
-    harm; which ones depends on nothing but their number.
-
     Returns
     -------
     parameters : MixtureParameters
@@ -247,12 +246,8 @@ def stepwise_stage(images, parameters, model, learning):
     n_steps = count_steps(images, model, len(parameters.means))
     if not n_steps:
         return parameters, None
-    run = int(np.clip(len(images) // (4 * n_steps), 1, STAGE_RUN))
     energy, past = 0.0, None
-    for t in range(n_steps):
-        starts = np.arange(t * run, len(images), n_steps * run)
-        rows = (starts[:, None] + np.arange(run)).ravel()
-        rows = rows[rows < len(images)]
+    for t, rows in enumerate(stage_rows(len(images), n_steps)):
         if not images.weights(rows).any():
             continue
         new = run_e_step(images, parameters, model, learning, rows=rows)
@@ -260,6 +255,19 @@ def stepwise_stage(images, parameters, model, learning):
         past = blend(past or new, new, (STAGE_OFFSET + t) ** -STAGE_DECAY)
         parameters = update(past, parameters, model, learning)
     return parameters, energy
+
+
+def stage_rows(n_images, n_steps):
+    """The images of each step: runs of neighbours from all over, so that sorted images do no harm.
+
+    They depend on nothing but the number of images. With very many images runs grow long rather
+    than many, so that a step has to do with a few blocks of a Dask array, not with all.
+    """
+    run = max(1, min(n_images // (4 * n_steps), STAGE_RUN), n_images // (STAGE_RUNS * n_steps))
+    for t in range(n_steps):
+        starts = np.arange(t * run, n_images, n_steps * run)
+        rows = (starts[:, None] + np.arange(run)).ravel()
+        yield rows[rows < n_images]
 
 
 def count_steps(images, model, n_components):

@@ -19,6 +19,7 @@ from sklearn_calm._training import (
     fit_best,
     prepare,
     run_e_step,
+    stage_rows,
     start,
     start_variance,
     stepwise_stage,
@@ -442,3 +443,23 @@ def test_there_is_no_stage_where_images_are_few():
     staged, energy = stepwise_stage(few, parameters, problem.model, make_learning())
     assert staged is parameters
     assert energy is None
+
+
+@pytest.mark.parametrize("n_steps", [20, 58, 160])
+@pytest.mark.parametrize("n_images", [2048, 60_000, 2_000_003])
+def test_the_stage_sees_every_image_once_in_steps_from_all_over(n_images, n_steps):
+    seen = np.zeros(n_images, dtype=np.int8)
+    sizes = []
+    for rows in stage_rows(n_images, n_steps):
+        seen[rows] += 1
+        assert (np.diff(rows) > 0).all()
+        n_runs = 1 + np.count_nonzero(np.diff(rows) > 1)
+        assert n_runs >= 3
+        if n_images > 1_000_000:
+            assert n_runs <= _training.STAGE_RUNS + 1
+        assert rows[0] < n_images / 4
+        assert rows[-1] > n_images / 2
+        sizes.append(len(rows))
+    assert len(sizes) == n_steps
+    assert (seen == 1).all()
+    assert max(sizes) < 2 * np.mean(sizes)
