@@ -190,7 +190,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Draws sampled patches and starting kernels. An int gives the same result in every call.
 
     verbose : int, default=0
-        1 prints a line a pass, and one for the small steps that go ahead of them.
+        1 prints a line a pass, and one for the small steps that go ahead of them. Progress bars:
+        `set_callbacks`, where scikit-learn is 1.9 or later.
 
     Attributes
     ----------

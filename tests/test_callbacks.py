@@ -9,6 +9,7 @@ from pathlib import Path
 import cloudpickle
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -211,6 +212,17 @@ def test_images_labels_and_weights_are_told_as_they_came(weighted):
         assert told_X is X
         assert told_y is y
         assert metadata is None if weights is None else metadata["sample_weight"] is weights
+
+
+@needs_callbacks
+def test_a_data_frame_is_told_as_one_that_the_copies_know():
+    X = make_images(4, shape=(6, 6)).reshape(60, -1)
+    frame = pd.DataFrame(X, columns=[f"pixel{i}" for i in range(36)])
+    keeper = Keeper()
+    make().set_callbacks(keeper).fit(frame)
+    for copy, (_, told_X, _, _) in zip(keeper.kept, keeper.told, strict=True):
+        assert told_X is frame
+        assert copy.transform(told_X).shape == (60, 8)  # without a warning of missing names
 
 
 @needs_callbacks
