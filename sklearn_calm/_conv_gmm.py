@@ -51,6 +51,7 @@ from sklearn_calm._validation import (
     check_init,
     check_n_images,
     check_numbers,
+    check_same_namespace,
     check_shape,
     check_weights,
     grid_or_name,
@@ -437,7 +438,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 f"{what} cannot be put into a data frame. Choose a pooling, compute the array, or "
                 'set_output(transform="default").'
             )
-        images = self._check_images(X, reset=False)
+        images = self._check_images(X, method="transform")
         if is_dask(X):
             return self._map_blocks("transform", images, self._features_shape())
         layer = feature_layer(self._layer, self._model, self.pooling, images.placement)
@@ -470,7 +471,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             In nats, float64; of the library and on the device of X.
         """
         check_is_fitted(self)
-        images = self._check_images(X, reset=False)
+        images = self._check_images(X, method="score_samples")
         if is_dask(X):
             return self._map_blocks("score_samples", images, (), np.float64)
         step = partial(
@@ -744,10 +745,12 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             results[rows, ...] = block
         return results
 
-    def _check_images(self, X, *, reset, sample_weight=None):
+    def _check_images(self, X, *, reset=False, sample_weight=None, method=None):
         """X as Images; on `reset`, check the parameters against it."""
         if is_dask(X):
             X = whole_images(X)
+        elif method is not None:
+            check_same_namespace(X, self, attribute="means_", method=method)
         if library_of(X) == "numpy" and not is_dask(X):
             X = validate_data(
                 self,

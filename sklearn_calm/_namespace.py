@@ -160,6 +160,8 @@ def to_numpy(x):
         return x.detach().cpu().numpy()
     if library == "cupy":
         return x.get()
+    if library == "array_api_strict":
+        x = x.to_device(namespace(library).Device("CPU_DEVICE"))
     return np.asarray(x)
 
 

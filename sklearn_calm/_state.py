@@ -7,6 +7,7 @@ is no GPU, and say which version wrote them.
 import math
 import warnings
 
+import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_calm._callbacks import without_run
@@ -23,6 +24,7 @@ from sklearn_calm._namespace import FOLLOWED, library_of, to_numpy
 from sklearn_calm._preprocessing import Preprocessing
 
 VERSION = "_sklearn_calm_version"
+OURS = (Cells, ConvLayer, PatchGeometry, PatchModel, Preprocessing, SufficientStatistics)
 
 
 def layer_attributes(parameters, model, home):
@@ -59,15 +61,17 @@ def fit_attributes(fit, model, images):
 
 def plain(state, version):
     """The attributes of an estimator as plain values."""
-    state = {
-        name: to_numpy(value) if library_of(value) in FOLLOWED else value
-        for name, value in without_run(state).items()
-    }
-    if "_model" in state:
-        state["_model"] = {name: part._asdict() for name, part in state["_model"]._asdict().items()}
-        state["_layer"] = state["_layer"]._asdict()
-        state["_statistics"] = state["_statistics"]._asdict()
+    state = {name: _plain(value) for name, value in without_run(state).items()}
     return state | {VERSION: version}
+
+
+def _plain(value):
+    if isinstance(value, OURS):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    # A memory map, as joblib may load it, is an array like any other.
+    if isinstance(value, np.ndarray) or library_of(value) in FOLLOWED:
+        return to_numpy(value)
+    return value
 
 
 def restored(state, version, name):

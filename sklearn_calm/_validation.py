@@ -10,6 +10,13 @@ from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import check_n_axes, holds_images, resolve_image_shape
 from sklearn_calm._namespace import array_namespace, library_of
 
+try:
+    from sklearn.utils._array_api import check_same_namespace
+except ImportError:  # scikit-learn before 1.9 has no such rule
+
+    def check_same_namespace(X, estimator, *, attribute, method):
+        pass
+
 
 def check_geometry(X, estimator):
     """Geometry of the patches of X under the parameters of an estimator.

@@ -30,8 +30,8 @@ def to_onnx(model, X=None, *, initial_types=None, **options):
 
     What the graph gives equals `transform` to rounding. It computes in float32 even where images,
     and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number
-    of images, of the layout and dtype of `X`. It does not look for NaN or infinity, which spoil the
-    features of their image.
+    of images but none, of the layout and dtype of `X`. It does not look for NaN or infinity, which
+    spoil the features of their image.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_calm._namespace import to_numpy
 from sklearn_calm.plotting._canvas import canvas, draw_grid
 from sklearn_calm.plotting._components import choose
 from sklearn_calm.plotting._pictures import limits, scaled, stretched, tile_shape
@@ -66,9 +67,9 @@ class KernelDisplay:
             The display, drawn.
         """
         check_is_fitted(estimator)
-        weights = np.asarray(estimator.weights_)
+        weights = to_numpy(estimator.weights_)
         chosen = choose(components, weights if sort else np.zeros(len(weights)))
-        return cls(np.asarray(estimator.means_)[chosen]).plot(ax=ax, **options)
+        return cls(to_numpy(estimator.means_)[chosen]).plot(ax=ax, **options)
 
     def plot(self, ax=None, *, shared_scale=False, n_columns=None, cmap="gray"):
         """Draw.

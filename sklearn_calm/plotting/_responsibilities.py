@@ -5,6 +5,7 @@ import copy
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_calm._namespace import to_numpy
 from sklearn_calm.plotting._canvas import (
     MARK,
     canvas,
@@ -99,9 +100,9 @@ class ResponsibilityDisplay:
         maps = _responsibilities(estimator, X, geometry.map_shape)
         chosen = choose(components, maps.sum(axis=(0, 1, 2)))
         return cls(
-            np.asarray(X).reshape(-1, *geometry.image_shape),
+            to_numpy(X).reshape(-1, *geometry.image_shape),
             maps[..., chosen],
-            np.asarray(estimator.means_)[chosen],
+            to_numpy(estimator.means_)[chosen],
             extent=_map_extent(geometry),
             components=chosen,
         ).plot(ax=ax, **options)
@@ -163,7 +164,7 @@ def _responsibilities(estimator, X, map_shape):
     """Responsibilities of all components at all positions: (n, rows, columns, K)."""
     # Their mean over a region of one position is what they are there.
     other = copy.deepcopy(estimator).set_params(pooling="mean", pool_grid=map_shape)
-    columns = other.set_output(transform="default").transform(X)
+    columns = to_numpy(other.set_output(transform="default").transform(X))
     return columns.reshape(len(columns), *map_shape, -1)
 
 

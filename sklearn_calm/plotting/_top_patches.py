@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._em import ConvLayer, log_joint, patch_energies
 from sklearn_calm._execution import Workers
+from sklearn_calm._namespace import to_numpy
 from sklearn_calm._scratch import Scratch
 from sklearn_calm.plotting._canvas import (
     MARK,
@@ -100,16 +101,16 @@ class TopPatchesDisplay:
         """
         check_is_fitted(estimator)
         options = {"shared_scale": estimator.contrast_floor_ is None, **options}
-        chosen = choose(components, np.asarray(estimator.weights_))
-        images = estimator._check_images(X, reset=False)
+        chosen = choose(components, to_numpy(estimator.weights_))
+        images = estimator._check_images(X).on_host()
         rows, positions = _top_patches(estimator, images, chosen, n_patches)
         geometry = images.geometry
-        tops = np.asarray(images.X[rows.ravel()])
+        tops = images.X[rows.ravel()]
         corners = np.stack(np.unravel_index(positions, geometry.map_shape), axis=-1)
         return cls(
             tops.reshape(*rows.shape, *geometry.image_shape),
             corners * geometry.stride - np.asarray(geometry.padding),
-            np.asarray(estimator.means_)[chosen],
+            to_numpy(estimator.means_)[chosen],
             components=chosen,
         ).plot(ax=ax, **options)
 
@@ -186,7 +187,7 @@ def _top_patches(estimator, images, components, n_patches):
     step = partial(
         _likeliest,
         images=images,
-        layer=layer.prepared(model.geometry, images.dtype),
+        layer=layer.prepared(model.geometry, images.placement),
         model=model,
         noise_variance=estimator.noise_variance_,
         scratch=Scratch(),
