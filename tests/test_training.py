@@ -182,7 +182,7 @@ def test_the_best_start_is_kept(seed):
             iter(order),
             problem.model,
             make_learning(),
-            lambda: new_monitor(problem),
+            lambda task: new_monitor(problem),
             stepwise=True,  # three images are too few for it
         )
         assert best.monitor.lower_bounds == alone[np.argmax(objectives)].monitor.lower_bounds
@@ -370,6 +370,10 @@ def blob_problem(rng, **options):
     return make_problem(rng, X=sorted_blobs(rng), geometry=((4, 5), (1, 1), (0, 0), 1), **options)
 
 
+def run_stage(problem, parameters, learning):
+    return stepwise_stage(problem.images, parameters, problem.model, learning, new_monitor(problem))
+
+
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_stage_sees_every_image_once(preprocessing, seed):
@@ -377,7 +381,7 @@ def test_the_stage_sees_every_image_once(preprocessing, seed):
     problem = blob_problem(rng, preprocessing=preprocessing)
     parameters = problem.parameters(rng)
     learning = make_learning(batch_size=100)
-    staged, energy = stepwise_stage(problem.images, parameters, problem.model, learning)
+    staged, energy = run_stage(problem, parameters, learning)
     whole = run_e_step(problem.images, parameters, problem.model, learning)
     assert energy == pytest.approx(whole.energy, rel=1e-10)
     assert np.isfinite(staged.means).all()
@@ -411,8 +415,7 @@ def test_the_stage_does_not_depend_on_batches():
     problem = blob_problem(rng, preprocessing="both")
     parameters = problem.parameters(rng)
     (few, energy), (many, same) = (
-        stepwise_stage(problem.images, parameters, problem.model, make_learning(batch_size=size))
-        for size in (7, 3000)
+        run_stage(problem, parameters, make_learning(batch_size=size)) for size in (7, 3000)
     )
     assert_allclose(few.means, many.means, rtol=1e-8, atol=1e-10)
     assert few.noise_variance == pytest.approx(many.noise_variance, rel=1e-10)
@@ -425,7 +428,7 @@ def test_the_stage_passes_over_images_without_weight():
     problem.images.sample_weight = np.zeros(len(problem.images))
     problem.images.sample_weight[:40] = 1
     parameters = problem.parameters(rng)
-    staged, energy = stepwise_stage(problem.images, parameters, problem.model, make_learning())
+    staged, energy = run_stage(problem, parameters, make_learning())
     assert np.isfinite(staged.means).all()
     assert energy == pytest.approx((problem.images.X[:40] ** 2).sum(), rel=1e-10)
 
@@ -440,7 +443,8 @@ def test_there_is_no_stage_where_images_are_few():
     few = Images(few.X[:2000], few.geometry)
     assert count_steps(few, problem.model, 3) == 0
     parameters = problem.parameters(rng)
-    staged, energy = stepwise_stage(few, parameters, problem.model, make_learning())
+    problem = problem._replace(images=few)
+    staged, energy = run_stage(problem, parameters, make_learning())
     assert staged is parameters
     assert energy is None
 
