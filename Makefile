@@ -6,7 +6,7 @@ RUFF = .venv/bin/ruff
 PYTEST = -m pytest --junitxml=.pytest-report.xml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint docs clean
+.PHONY: help demo test test-lowest lint docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,23 +15,36 @@ demo: .venv/.stamp ## run the demonstration
 	@.venv/bin/python docs/examples/demo.py
 
 # scikit-learn skips its check of array API input unless SciPy was told of it before its import.
-test: lint ## check style and format, then run the tests
+test: lint ## check style, format and types, then run the tests
 	SCIPY_ARRAY_API=1 .venv/bin/python $(PYTEST)
 
 test-lowest: .venv-lowest/.stamp ## run the tests on the lowest supported versions
 	.venv-lowest/bin/python $(PYTEST)
 
-lint: .venv/.stamp ## check style and format; change nothing
+lint: .venv/.stamp ## check style, format and types; change nothing
 	$(RUFF) check --quiet
 	$(RUFF) format --check --quiet
+	.venv/bin/python -m mypy --no-error-summary
 
-# Beside it, `.venv-docs/bin/pip install torch` lets the example that needs PyTorch run, and
 # SPHINXOPTS='--tag online' makes links to the pages of other projects.
 docs: .venv-docs/.stamp ## build the documentation in docs/_build/html; warnings are errors
 	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going $(SPHINXOPTS) docs docs/_build/html
 
+# The demonstration lies in another folder, so it imports the wheel and not the checkout.
+wheel: ## build archive and wheel in dist/, and run the demonstration from the wheel
+	rm -rf dist .venv-wheel
+	$(PYTHON) -m venv .venv-wheel/tools
+	.venv-wheel/tools/bin/python -m pip install --quiet --prefer-binary build twine
+	.venv-wheel/tools/bin/python -m build >.venv-wheel/build.log || { cat .venv-wheel/build.log; exit 1; }
+	.venv-wheel/tools/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m zipfile --list dist/*.whl | grep --quiet 'sklearn_calm/py.typed'
+	$(PYTHON) -m venv .venv-wheel/fresh
+	.venv-wheel/fresh/bin/python -m pip install --quiet --prefer-binary "$$(ls dist/*.whl)[plot]"
+	mkdir .venv-wheel/sdist && tar -xf dist/*.tar.gz -C .venv-wheel/sdist --strip-components 1
+	cd .venv-wheel/sdist && ../fresh/bin/python docs/examples/demo.py
+
 clean: ## remove the environments, caches and built files
-	rm -rf .venv .venv-docs .venv-lowest .demo .pytest_cache .ruff_cache .pytest-report.xml
+	rm -rf .venv .venv-docs .venv-lowest .venv-wheel .demo .mypy_cache .pytest_cache .ruff_cache .pytest-report.xml
 	rm -rf build dist docs/_build docs/api docs/auto_examples
 	find sklearn_calm tests docs -name __pycache__ -prune -exec rm -rf {} +
 

@@ -13,11 +13,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "sphinx-mathjax-offline",  # so that formulas need no network
 ]
 exclude_patterns = ["_build", "_templates", "examples"]
 templates_path = ["_templates"]
@@ -31,11 +31,12 @@ if tags.has("online"):  # noqa: F821, Sphinx puts it here
         "matplotlib": ("https://matplotlib.org/stable", None),
         "numpy": ("https://numpy.org/doc/stable", None),
         "python": ("https://docs.python.org/3", None),
+        "skl2onnx": ("https://onnx.ai/sklearn-onnx", None),
         "sklearn": ("https://scikit-learn.org/stable", None),
     }
 else:
     nitpick_ignore_regex = [
-        ("py:.*", r"(joblib|matplotlib|numpy|scipy|sklearn)\..*"),
+        ("py:.*", r"(joblib|matplotlib|numpy|scipy|skl2onnx|sklearn)\..*"),
         # Docstrings inherited from scikit-learn point into its user guide.
         ("std:term", "meta-estimator"),
         ("std:ref", "(metadata_routing|df_output_transform|sphx_glr_.*plot_set_output.py)"),
@@ -43,6 +44,7 @@ else:
 
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -60,6 +62,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/backlinks",
     "capture_repr": (),
     "download_all_examples": False,
+    "min_reported_time": 3600,  # times differ from build to build
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,
@@ -94,7 +97,11 @@ html_sidebars = {
         "contributing",
         "design",
         "mathematics",
+        "onnx",
         "paper",
         "release",
+        "scale",
+        "stl10",
+        "user_guide",
     )
 }

@@ -1,15 +1,19 @@
 """ConvGMMFeatures: parameters, validation and fitted attributes. The arithmetic lives elsewhere."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import math
 import numbers
 import warnings
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -62,12 +66,18 @@ POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 BATCH_BYTES = 2**22
 DEVICE_BATCH_BYTES = 2**28
 MAX_BATCH = 8192
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _version():
     from sklearn_calm import __version__  # which is not there yet while this module is imported
 
     return __version__
+
+
+def _checked(method: Method) -> Method:
+    """Check parameters. The decorator has no types, and would take those of the method away."""
+    return _fit_context(prefer_skip_nested_validation=True)(method)
 
 
 class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -241,7 +251,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Values in one image.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, where they are all strings.
 
     n_samples_seen_ : int
@@ -300,34 +310,34 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components=64,
+        n_components: int = 64,
         *,
-        patch_size=5,
-        stride=1,
-        padding=0,
-        image_shape="auto",
-        assignment="patch",
-        normalize="contrast",
-        whiten=True,
-        reg_covar=0.1,
-        noise_variance="auto",
-        learn_weights=True,
-        pooling="triangle",
-        pool_grid=4,
-        flatten=True,
-        init_params="k-means++",
-        n_init=1,
-        max_iter=100,
-        tol=1e-2,
-        batch_size="auto",
-        learning_decay=0.7,
-        learning_offset=10.0,
-        warm_start=False,
-        n_jobs=None,
-        backend="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        patch_size: int | tuple[int, int] = 5,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        image_shape: Literal["auto"] | tuple[int, int] | tuple[int, int, int] = "auto",
+        assignment: Literal["image", "patch"] | tuple[int, int] = "patch",
+        normalize: Literal["contrast"] | None = "contrast",
+        whiten: bool = True,
+        reg_covar: float = 0.1,
+        noise_variance: Literal["auto"] | float = "auto",
+        learn_weights: bool = True,
+        pooling: Literal["logsumexp", "max", "mean", "triangle"] | None = "triangle",
+        pool_grid: int | tuple[int, int] = 4,
+        flatten: bool = True,
+        init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
+        n_init: int = 1,
+        max_iter: int = 100,
+        tol: float = 1e-2,
+        batch_size: Literal["auto"] | int = "auto",
+        learning_decay: float = 0.7,
+        learning_offset: float = 10.0,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        backend: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_components = n_components
         self.patch_size = patch_size
         self.stride = stride
@@ -355,8 +365,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
+    @_checked
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the kernels.
 
         Parameters
@@ -389,8 +399,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             self._fit(images, task, continued, stepwise)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    @_checked
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one batch of a stream: one step of stepwise EM.
 
         The first call chooses the starting kernels and the preprocessing from its batch.
@@ -420,7 +430,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             self._partial_fit(images, first)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Features of images: the pooled log posteriors of the components.
 
         Parameters
@@ -465,7 +475,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         shape = (len(images), *self._features_shape())
         return array_namespace(features).reshape(features, shape)
 
-    def score_samples(self, X):
+    def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each image.
 
         With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is exact, a density
@@ -496,7 +506,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         )
         return self._map_batches(step, images)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per image; the higher, the better the model explains the images.
 
         Parameters
@@ -518,7 +528,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             sample_weight = check_weights(sample_weight, len(scores))
         return float(np.average(scores, weights=sample_weight))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the features: region and component.
 
         Parameters
@@ -547,7 +557,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def to_numpy(self):
+    def to_numpy(self) -> Self:
         """Copy the estimator, with fitted attributes of NumPy, as those of a pickle are.
 
         Returns

@@ -14,7 +14,8 @@ from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import ThreadpoolController
 
 _blas_lock = threading.Lock()
-_blas_users = []  # the open limits; a list so that the first in and the last out are plain to see
+# The open limits; a list so that the first in and the last out are plain to see.
+_blas_users: list[object] = []
 
 
 class Workers:

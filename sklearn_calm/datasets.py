@@ -1,14 +1,20 @@
 """Readers of image files, as memory maps, and images with known kernels in them."""
 
+from __future__ import annotations
+
 import gzip
 import math
 import numbers
+import os
 import zlib
+from collections.abc import Callable
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -16,6 +22,8 @@ from sklearn_calm._geometry import PatchGeometry, even_edges
 from sklearn_calm._validation import check_grid
 
 __all__ = ["load_idx", "load_stl10", "make_planted_patches"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 STL10_CLASSES = 10
 STL10_FOLDS = 10
@@ -28,7 +36,9 @@ IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def load_stl10(folder, *, image_shape=(96, 96, 3)):
+def load_stl10(
+    folder: str | os.PathLike[str], *, image_shape: tuple[int, int, int] = (96, 96, 3)
+) -> Bunch:
     r"""Read the binary files of STL-10, images as memory maps.
 
     STL-10 [1]_ is 5000 labelled images of ten classes with ten folds of 1000 of them to learn from,
@@ -106,7 +116,7 @@ def load_stl10(folder, *, image_shape=(96, 96, 3)):
     )
 
 
-def load_idx(file):
+def load_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
     """Read an IDX file, the format of MNIST and its like.
 
     Parameters
@@ -153,7 +163,12 @@ def load_idx(file):
     return np.memmap(file, dtype, mode="r", offset=offset, shape=shape)
 
 
-@validate_params(
+def _checked(constraints: dict[str, list[Any]]) -> Callable[[Function], Function]:
+    """Check parameters. The decorator has no types, and would take those of the function away."""
+    return validate_params(constraints, prefer_skip_nested_validation=True)
+
+
+@_checked(
     {
         "n_samples": [Interval(numbers.Integral, 1, None, closed="left")],
         "n_components": [Interval(numbers.Integral, 1, None, closed="left")],
@@ -164,21 +179,20 @@ def load_idx(file):
         "weights": ["array-like", None],
         "noise_variance": [Interval(numbers.Real, 0, None, closed="left")],
         "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def make_planted_patches(
-    n_samples=100,
-    n_components=3,
+    n_samples: int = 100,
+    n_components: int = 3,
     *,
-    patch_size=5,
-    image_shape=(16, 16),
-    assignment="image",
-    means=None,
-    weights=None,
-    noise_variance=0.1,
-    random_state=None,
-):
+    patch_size: int | tuple[int, int] = 5,
+    image_shape: tuple[int, int] | tuple[int, int, int] = (16, 16),
+    assignment: Literal["image"] | tuple[int, int] = "image",
+    means: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    noise_variance: float = 0.1,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[NDArray[np.float64], Bunch]:
     """Make images of noise with one of a few known kernels planted in each cell.
 
     These are samples of the model that :class:`~sklearn_calm.ConvGMMFeatures` fits (with
@@ -218,7 +232,7 @@ def make_planted_patches(
 
     Returns
     -------
-    X : ndarray of shape (n_samples, *image_shape), float64
+    X : ndarray of shape (n_samples, height, width[, n_channels]), float64
         The images.
 
     truth : :class:`sklearn.utils.Bunch`
@@ -259,19 +273,19 @@ def make_planted_patches(
     rng = check_random_state(random_state)
     expected = "(height, width) or (height, width, n_channels)"
     sides = _sides("image_shape", image_shape, (2, 3), expected)
-    means = _planted_means(rng, means, n_components, patch_size, (*sides, 1)[:3])
-    weights = _planted_weights(weights, len(means))
-    geometry = PatchGeometry((*sides, 1)[:3], means.shape[1:3], (1, 1), (0, 0))
+    kernels = _planted_means(rng, means, n_components, patch_size, (*sides, 1)[:3])
+    shares = _planted_weights(weights, len(kernels))
+    geometry = PatchGeometry((*sides, 1)[:3], kernels.shape[1:3], (1, 1), (0, 0))
     positions = _planted_positions(rng, n_samples, assignment, geometry)
-    labels = rng.choice(len(means), size=positions.shape[:2], p=weights)
+    labels = rng.choice(len(kernels), size=positions.shape[:2], p=shares)
     X = rng.normal(scale=math.sqrt(noise_variance), size=(n_samples, *geometry.image_shape))
     windows = sliding_window_view(X, geometry.patch_size, axis=(1, 2), writeable=True)
-    kernels = np.moveaxis(means, 3, 1)
+    patches = np.moveaxis(kernels, 3, 1)
     # One cell after the other: patches of one image may overlap.
     for cell in range(labels.shape[1]):
         rows, columns = positions[:, cell].T
-        windows[np.arange(n_samples), rows, columns] += kernels[labels[:, cell]]
-    truth = Bunch(means=means, weights=weights, labels=labels, positions=positions)
+        windows[np.arange(n_samples), rows, columns] += patches[labels[:, cell]]
+    truth = Bunch(means=kernels, weights=shares, labels=labels, positions=positions)
     return X.reshape(n_samples, *sides), truth
 
 

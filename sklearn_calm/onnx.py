@@ -1,6 +1,9 @@
 """Conversion to ONNX. It needs skl2onnx: ``pip install "sklearn-calm[onnx]"``."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -10,6 +13,9 @@ from sklearn_calm._em import Cells, ConvLayer
 from sklearn_calm._features import less_mean
 from sklearn_calm._geometry import even_edges
 from sklearn_calm._validation import check_geometry, check_grid, check_shape, grid_or_name
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 __all__ = ["to_onnx"]
 
@@ -21,12 +27,14 @@ DTYPES = ("float32", "float64", "uint8", "int8", "int32", "int64", "bool")
 COMPONENT, ROW, COLUMN = 1, 2, 3
 
 
-def to_onnx(model, X=None, *, initial_types=None, **options):
+def to_onnx(
+    model: Any, X: Any = None, *, initial_types: list[tuple[str, Any]] | None = None, **options: Any
+) -> ModelProto:
     """Convert a fitted model that holds `ConvGMMFeatures` to ONNX.
 
-    The model may be a :class:`ConvGMMFeatures`, or a pipeline, a union or a search of which it is a
-    part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx itself is left as
-    it was.
+    The model may be a :class:`~sklearn_calm.ConvGMMFeatures`, or a pipeline, a union or a search of
+    which it is a part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx
+    itself is left as it was.
 
     What the graph gives equals `transform` to rounding. It computes in float32 even where images,
     and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number

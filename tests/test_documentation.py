@@ -4,6 +4,8 @@ import ast
 import doctest
 import importlib
 import re
+import textwrap
+from itertools import chain
 from pathlib import Path
 
 import matplotlib
@@ -15,8 +17,13 @@ from sklearn.utils.fixes import parse_version
 from sklearn_calm import ConvGMMFeatures, __version__
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 PAGES = {path.stem: path for path in sorted((ROOT / "docs").glob("*.rst"))}
 WITH_EXAMPLES = [name for name, path in PAGES.items() if ">>> " in path.read_text("utf-8")]
+BLOCK = r"^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)"
+WITH_BLOCKS = [
+    name for name, path in PAGES.items() if re.search(BLOCK, path.read_text("utf-8"), re.M)
+]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # What needs a newer scikit-learn than the oldest that will do stands between such comments.
@@ -78,8 +85,29 @@ def test_passages_are_left_out_where_scikit_learn_is_too_old(monkeypatch):
     assert len(sources["1.6"]) > 0.8 * len(sources["99"])
 
 
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_blocks_of_python_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some of them write files
+    names = {}
+    for block in re.findall(BLOCK, read(page), re.MULTILINE):
+        exec(compile(textwrap.dedent(block), page, "exec"), names)
+
+
+def test_the_readme_runs(capsys):
+    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.S | re.M)
+    exec(compile(code, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out) > 0.9
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README.read_text("utf-8"))
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_pages_have_examples():
     assert {"answers", "user_guide"} <= set(WITH_EXAMPLES)
+    assert "onnx" in WITH_BLOCKS
 
 
 @every_page
@@ -120,6 +148,13 @@ def test_files_that_pages_name_exist(page):
 def test_the_guide_speaks_of_every_parameter():
     words = set(re.findall(r"\w+", " ".join(code(read("user_guide")))))
     assert set(ConvGMMFeatures().get_params()) <= words
+
+
+def test_the_api_page_lists_all_public_names():
+    modules = ("", ".datasets", ".onnx", ".plotting")
+    public = [importlib.import_module(f"sklearn_calm{module}").__all__ for module in modules]
+    listed = re.findall(r"^   (\w+)$", read("api"), re.MULTILINE)
+    assert sorted(listed) == sorted({*chain(*public)} - {"__version__"})
 
 
 def listed_modules():

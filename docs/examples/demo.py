@@ -64,6 +64,7 @@ def main():
     parser.add_argument("--n-train", type=int, default=10000, help="images to train on, at most")
     parser.add_argument("--n-components", type=int, default=64)
     parser.add_argument("--patch-size", type=int, default=5)
+    parser.add_argument("--n-columns", type=int, help="kernels in a row of their picture")
     parser.add_argument("--out", default=".demo", metavar="FOLDER", help="where the pictures go")
     args = parser.parse_args()
     matplotlib.use("Agg")
@@ -88,9 +89,13 @@ def main():
 
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, display in (("kernels", KernelDisplay), ("objective", LowerBoundDisplay)):
+    pictures = {
+        "kernels": KernelDisplay.from_estimator(features, n_columns=args.n_columns),
+        "objective": LowerBoundDisplay.from_estimator(features),
+    }
+    for name, display in pictures.items():
         path = folder / f"{args.dataset}_{name}.png"
-        display.from_estimator(features).figure_.savefig(path, dpi=150)
+        display.figure_.savefig(path, dpi=150)
         print(f"wrote {path}")
 
 

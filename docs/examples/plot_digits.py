@@ -10,6 +10,7 @@ linear classifier tells the digits apart better by them than by the pixels.
 # Sixty-four kernels are learned from half of the digits that scikit-learn ships. The digits reach
 # the border of their images, which is why these are padded.
 import matplotlib.pyplot as plt
+import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -24,7 +25,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.5, stratif
 features = ConvGMMFeatures(n_components=64, padding=2, random_state=0).fit(X_train)
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
-KernelDisplay(X_train[:64].reshape(-1, 8, 8, 1)).plot(ax=left, cmap="gray_r")
+digits = np.pad(X_train[:64].reshape(-1, 8, 8, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+KernelDisplay(digits).plot(ax=left, cmap="gray_r")
 left.set_title("digits")
 KernelDisplay.from_estimator(features, ax=right)
 right.set_title("kernels, the heaviest first")

@@ -52,6 +52,7 @@ for name, values in scores.items():
     print(name, np.round(values.mean(axis=1), 3))
 ax.set_xscale("log")
 ax.set_xticks(n_labels, n_labels)
+ax.minorticks_off()
 ax.set(xlabel="labels of each class", ylabel="test accuracy")
 ax.legend(frameon=False)
 plt.show()

@@ -65,7 +65,7 @@ def accuracy(model, labelled, n_steps=100):
     return np.mean(found == y_test)
 
 
-n_labels, n_draws = [1, 2, 5, 10, 20], 5
+n_labels, n_draws = [1, 2, 5, 10], 5
 scores = {name: np.empty((len(n_labels), n_draws)) for name in ("random start", "learned start")}
 for i, draw in np.ndindex(len(n_labels), n_draws):
     rng = np.random.default_rng(draw)
@@ -79,9 +79,9 @@ for i, draw in np.ndindex(len(n_labels), n_draws):
 # %%
 # Each point is one draw of the labelled images, the lines are their means.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-for colour, (name, values) in zip(["0.5", "C1"], scores.items(), strict=True):
+for colour, shift, (name, values) in zip(["0.5", "C1"], [0.97, 1.03], scores.items(), strict=True):
     ax.plot(n_labels, values.mean(axis=1), color=colour, label=name)
-    ax.plot(n_labels, values, ".", color=colour)
+    ax.plot(np.multiply(n_labels, shift), values, ".", color=colour)
 ax.set_xscale("log")
 ax.set_xticks(n_labels, n_labels)
 ax.minorticks_off()

@@ -1,14 +1,24 @@
 """Learned kernels."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._namespace import to_numpy
 from sklearn_calm.plotting._canvas import canvas, draw_grid
 from sklearn_calm.plotting._components import choose
 from sklearn_calm.plotting._pictures import limits, scaled, stretched, tile_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+
+    from sklearn_calm._conv_gmm import ConvGMMFeatures
 
 
 class KernelDisplay:
@@ -40,11 +50,22 @@ class KernelDisplay:
     >>> display.figure_.savefig("kernels.png")  # doctest: +SKIP
     """
 
-    def __init__(self, kernels):
-        self.kernels = kernels
+    ax_: Axes
+    figure_: Any  # a Figure, or the SubFigure of the Axes given
+
+    def __init__(self, kernels: ArrayLike) -> None:
+        self.kernels: Any = kernels
 
     @classmethod
-    def from_estimator(cls, estimator, *, components=None, sort=True, ax=None, **options):
+    def from_estimator(
+        cls,
+        estimator: ConvGMMFeatures,
+        *,
+        components: int | ArrayLike | None = None,
+        sort: bool = True,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw the kernels of a fitted estimator.
 
         Parameters
@@ -71,7 +92,14 @@ class KernelDisplay:
         chosen = choose(components, weights if sort else np.zeros(len(weights)))
         return cls(to_numpy(estimator.means_)[chosen]).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, shared_scale=False, n_columns=None, cmap="gray"):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        shared_scale: bool = False,
+        n_columns: int | None = None,
+        cmap: str | Colormap = "gray",
+    ) -> Self:
         """Draw.
 
         Parameters

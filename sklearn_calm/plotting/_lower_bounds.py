@@ -1,9 +1,19 @@
 """The objective over the passes of a fit."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm.plotting._canvas import figure_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sklearn_calm._conv_gmm import ConvGMMFeatures
 
 
 class LowerBoundDisplay:
@@ -33,11 +43,16 @@ class LowerBoundDisplay:
     5
     """
 
-    def __init__(self, lower_bounds):
+    ax_: Axes
+    figure_: Any  # a Figure, or the SubFigure of the Axes given
+
+    def __init__(self, lower_bounds: Sequence[float]) -> None:
         self.lower_bounds = lower_bounds
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **options):
+    def from_estimator(
+        cls, estimator: ConvGMMFeatures, *, ax: Axes | None = None, **options: Any
+    ) -> Self:
         """Draw the history of a fitted estimator.
 
         Parameters
@@ -57,7 +72,7 @@ class LowerBoundDisplay:
         check_is_fitted(estimator)
         return cls(estimator.lower_bounds_).plot(ax=ax, **options)
 
-    def plot(self, ax=None, **line):
+    def plot(self, ax: Axes | None = None, **line: Any) -> Self:
         """Draw.
 
         Parameters
@@ -76,7 +91,7 @@ class LowerBoundDisplay:
         passes = np.arange(1, len(self.lower_bounds) + 1)
         self.ax_.plot(passes, self.lower_bounds, **{"marker": ".", **line})
         self.ax_.set(xlabel="pass", ylabel="log-likelihood per image (nats)")
-        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        self.ax_.locator_params(axis="x", integer=True)
         self.ax_.spines[["top", "right"]].set_visible(False)
         self.ax_.grid(alpha=0.3)
         self.figure_ = self.ax_.figure

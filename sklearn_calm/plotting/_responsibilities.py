@@ -1,8 +1,12 @@
 """Where in images components are found."""
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._namespace import to_numpy
@@ -18,6 +22,13 @@ from sklearn_calm.plotting._canvas import (
 )
 from sklearn_calm.plotting._components import choose
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.typing import ColorType
+
+    from sklearn_calm._conv_gmm import ConvGMMFeatures
 
 # Brightness of an image under colour.
 DIMMED = 0.6
@@ -64,15 +75,34 @@ class ResponsibilityDisplay:
     (0.5, 6.5, 6.5, 0.5)
     """
 
-    def __init__(self, images, responsibilities, kernels, *, extent, components=None):
-        self.images = images
-        self.responsibilities = responsibilities
-        self.kernels = kernels
+    ax_: Axes
+    figure_: Any  # a Figure, or the SubFigure of the Axes given
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        responsibilities: ArrayLike,
+        kernels: ArrayLike,
+        *,
+        extent: tuple[float, float, float, float],
+        components: ArrayLike | None = None,
+    ) -> None:
+        self.images: Any = images
+        self.responsibilities: Any = responsibilities
+        self.kernels: Any = kernels
         self.extent = extent
-        self.components = components
+        self.components: Any = components
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, components=6, ax=None, **options):
+    def from_estimator(
+        cls,
+        estimator: ConvGMMFeatures,
+        X: ArrayLike,
+        *,
+        components: int | ArrayLike | None = 6,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw where a fitted estimator finds its components.
 
         Parameters
@@ -107,7 +137,14 @@ class ResponsibilityDisplay:
             components=chosen,
         ).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, shared_scale=False, color=MARK, cmap="gray"):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        shared_scale: bool = False,
+        color: ColorType = MARK,
+        cmap: str | Colormap = "gray",
+    ) -> Self:
         """Draw.
 
         Parameters

@@ -1,10 +1,14 @@
 """The patches that components explain best."""
 
+from __future__ import annotations
+
 import numbers
 from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._em import ConvLayer, log_joint, patch_energies
@@ -23,6 +27,13 @@ from sklearn_calm.plotting._canvas import (
 )
 from sklearn_calm.plotting._components import choose
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.typing import ColorType
+
+    from sklearn_calm._conv_gmm import ConvGMMFeatures
 
 # Between kernels and patches, as a share of a patch.
 SPACE = 0.15
@@ -68,14 +79,33 @@ class TopPatchesDisplay:
     (2, 5, 2)
     """
 
-    def __init__(self, images, corners, kernels, *, components=None):
-        self.images = images
-        self.corners = corners
-        self.kernels = kernels
-        self.components = components
+    ax_: Axes
+    figure_: Any  # a Figure, or the SubFigure of the Axes given
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        corners: ArrayLike,
+        kernels: ArrayLike,
+        *,
+        components: ArrayLike | None = None,
+    ) -> None:
+        self.images: Any = images
+        self.corners: Any = corners
+        self.kernels: Any = kernels
+        self.components: Any = components
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, components=8, n_patches=10, ax=None, **options):
+    def from_estimator(
+        cls,
+        estimator: ConvGMMFeatures,
+        X: ArrayLike,
+        *,
+        components: int | ArrayLike | None = 8,
+        n_patches: int = 10,
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Draw what the components of a fitted estimator explain best.
 
         Parameters
@@ -114,7 +144,15 @@ class TopPatchesDisplay:
             components=chosen,
         ).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, whole_images=False, shared_scale=False, color=MARK, cmap="gray"):
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        whole_images: bool = False,
+        shared_scale: bool = False,
+        color: ColorType = MARK,
+        cmap: str | Colormap = "gray",
+    ) -> Self:
         """Draw.
 
         Parameters
