@@ -15,7 +15,7 @@ try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:  # scikit-learn older than 1.9
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands where scikit-learn has no callbacks: there is no `set_callbacks`."""
 
         def _init_callback_context(self, **_):
