@@ -26,15 +26,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from sklearn_calm._callbacks import CallbackSupportMixin, begin_fit, without_callbacks
 from sklearn_calm._convergence import ConvergenceMonitor
 from sklearn_calm._dask import BlockImages, is_dask, map_images, whole_images
-from sklearn_calm._em import (
-    Cells,
-    MixtureParameters,
-    PatchModel,
-    conv_layer,
-    per_image,
-)
+from sklearn_calm._em import Cells, MixtureParameters, PatchModel
 from sklearn_calm._execution import Workers
 from sklearn_calm._features import (
     batch_features,
@@ -45,7 +40,7 @@ from sklearn_calm._features import (
 from sklearn_calm._images import Images, home_of
 from sklearn_calm._namespace import array_namespace, find_placement, library_of, to_numpy
 from sklearn_calm._scratch import Scratch
-from sklearn_calm._state import plain, restored
+from sklearn_calm._state import fit_attributes, layer_attributes, plain, restored
 from sklearn_calm._training import (
     Learning,
     fit_best,
@@ -85,7 +80,7 @@ def _checked(method: Method) -> Method:
     return _fit_context(prefer_skip_nested_validation=True)(method)
 
 
-class ConvGMMFeatures(TransformerMixin, BaseEstimator):
+class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Convolution layer learned from unlabelled images by expectation-maximisation.
 
     Every image, or every cell of it, is modelled as one patch of a Gaussian mixture at an unknown
@@ -210,7 +205,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         Draws sampled patches and starting kernels. An int gives the same result in every call.
 
     verbose : int, default=0
-        1 prints a line a pass.
+        1 prints a line a pass, and one for the small steps that go ahead of them. Progress bars:
+        `set_callbacks`, where scikit-learn is 1.9 or later.
 
     Attributes
     ----------
@@ -392,9 +388,15 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         ValueError
             If the images or the parameters do not fit together; the model is left as it was.
         """
+        continued = self.warm_start and hasattr(self, "means_")
+        # Kernels that were learned or given are better than what one step would make of them.
+        stepwise = self.tol > 0 and not continued and isinstance(self.init_params, str)
+        n_starts = 1 if continued else self.n_init
+        # Outside, as scikit-learn keeps in the estimator which callbacks it is to tear down.
+        task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)
         with self._state_kept_on_error():
             images = self._check_images(X, reset=True, sample_weight=sample_weight)
-            self._fit(images)
+            self._fit(images, task, continued, stepwise)
         return self
 
     @_checked
@@ -586,9 +588,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         tags.array_api_support = True
         return tags
 
-    def _fit(self, images):
+    def _fit(self, images, task, continued, stepwise):
         learning = self._learning(images)
-        continued = self.warm_start and hasattr(self, "means_")
         if continued:
             check_continued(self.means_, self.n_components, images.geometry)
         preprocessing, model, sample, fitted_images = prepare(
@@ -603,26 +604,20 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         learning = learning._replace(batch_size=self._batch_size(fitted_images, self.n_components))
         starts = self._starts(images.geometry, sample, model, learning, continued)
         first = next(starts)
+        whole = self._full_model(images.geometry, preprocessing)
+        task = task._replace(attributes=partial(fit_attributes, model=whole, images=images))
         best = fit_best(
             fitted_images,
             chain([first], starts),
             model,
             learning,
             self._monitor(images, model),
-            # Kernels that were learned or given are better than what one step would make of them.
-            stepwise=self.tol > 0 and not continued and isinstance(self.init_params, str),
+            stepwise=stepwise,
+            task=task,
         )
-        self._keep(images, best.parameters, preprocessing)
-        self.lower_bounds_ = best.monitor.lower_bounds
-        self.lower_bound_ = self.lower_bounds_[-1]
-        self.n_iter_ = best.monitor.n_iter
-        self.converged_ = best.monitor.converged
-        self.n_reseeded_ = best.n_reseeded
-        self.n_samples_seen_ = len(images)
-        # A partial_fit goes on from here, whether images or sampled patches were fitted.
-        scale = images.geometry.n_positions / model.geometry.n_positions
-        self._statistics = per_image(best.statistics, scale)
+        vars(self).update(task.attributes(best))
         self._warn(first, best)
+        task.end(best)
 
     def _starts(self, geometry, sample, model, learning, continued):
         """Parameters of each start, one after the other."""
@@ -663,7 +658,8 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         parameters, statistics, lower_bound, revived = stepwise_update(
             images, parameters, statistics, model, learning, rate
         )
-        self._keep(images, parameters, model.preprocessing)
+        whole = self._full_model(images.geometry, model.preprocessing)
+        vars(self).update(layer_attributes(parameters, whole, images.home))
         self._statistics = statistics
         self.lower_bounds_ = [*(() if first else self.lower_bounds_), lower_bound]
         self.lower_bound_ = lower_bound
@@ -671,20 +667,6 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
         self.converged_ = False
         self.n_reseeded_ = (0 if first else self.n_reseeded_) + revived
         self.n_samples_seen_ = (0 if first else self.n_samples_seen_) + len(images)
-
-    def _keep(self, images, parameters, preprocessing):
-        """Set the attributes that describe the layer, in the precision of the images."""
-        geometry, public = images.geometry, images.home.asarray
-        self._model = self._full_model(geometry, preprocessing)
-        self._layer = conv_layer(parameters, self._model)
-        shape = (-1, *geometry.kernel_shape)
-        self.means_ = public(parameters.means.reshape(shape))
-        self.weights_ = public(parameters.weights)
-        self.noise_variance_ = parameters.noise_variance
-        self.conv_weight_ = public(self._layer.weight.reshape(shape))
-        self.conv_bias_ = public(self._layer.bias)
-        self.contrast_floor_ = preprocessing.contrast_floor
-        self.image_shape_ = geometry.image_shape
 
     def _warn(self, first, found):
         n_distinct = len(np.unique(first.means, axis=0))
@@ -704,7 +686,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        if not self.converged_ and self.tol > 0:
+        if not self.converged_ and self.tol > 0 and not found.monitor.stopped:
             warnings.warn(
                 f"EM did not converge in max_iter={self.max_iter} passes. Increase max_iter or "
                 "tol; tol=0 makes exactly max_iter passes and does not warn.",
@@ -776,7 +758,7 @@ class ConvGMMFeatures(TransformerMixin, BaseEstimator):
 
     def _map_blocks(self, method, images, shape, dtype=None):
         """Call the method on every block, lazily, with the model as it is now."""
-        worker = copy.copy(self).set_params(n_jobs=1)  # Dask's own threads share the work
+        worker = without_callbacks(self).set_params(n_jobs=1)  # Dask's own threads share the work
         return map_images(getattr(worker, method), images.X, shape, dtype or images.dtype)
 
     def _map_batches(self, step, images, **options):

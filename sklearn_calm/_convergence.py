@@ -3,6 +3,8 @@
 import math
 import time
 
+from sklearn_calm._callbacks import UNTOLD
+
 
 class ConvergenceMonitor:
     """Follows the objective over the passes of one EM run.
@@ -18,17 +20,21 @@ class ConvergenceMonitor:
     scale : float
         Turns the objective that is recorded into one per image.
     verbose : int
-        Whether to print a line a pass.
+        Whether to print a line a pass, and one for the stepwise stage.
+    task : FitTask
+        What the passes are tasks of.
     """
 
-    def __init__(self, tol, max_iter, cells_per_image, scale=1.0, verbose=0):
+    def __init__(self, tol, max_iter, cells_per_image, scale=1.0, verbose=0, task=UNTOLD):
         self.tol = tol
         self.max_iter = max_iter
         self.cells_per_image = cells_per_image
         self.scale = scale
         self.verbose = verbose
+        self.task = task
         self.lower_bounds = []
         self.converged = False
+        self.stopped = False  # by a callback
         self._started = time.perf_counter()
 
     @property
@@ -45,13 +51,17 @@ class ConvergenceMonitor:
         gain = lower_bound - self.lower_bounds[-1] if self.lower_bounds else math.inf
         self.lower_bounds.append(lower_bound)
         self.converged = self.tol > 0 and gain < self.tol * self.cells_per_image
-        if self.verbose:
-            self._print(lower_bound, gain)
-
-    def _print(self, lower_bound, gain):
         change = "" if self.n_iter == 1 else f" ({gain:+.4g})"
-        seconds = time.perf_counter() - self._started
-        print(
-            f"[ConvGMMFeatures] pass {self.n_iter}/{self.max_iter}: "
-            f"log-likelihood per image {lower_bound:.6g}{change}, {seconds:.1f} s"
+        self._print(
+            f"pass {self.n_iter}/{self.max_iter}: "
+            f"log-likelihood per image {lower_bound:.6g}{change}"
         )
+
+    def tell_of_stage(self, n_steps):
+        """Note that the stepwise stage is over."""
+        self._print(f"stepwise stage: {n_steps} steps")
+
+    def _print(self, line):
+        if self.verbose:
+            seconds = time.perf_counter() - self._started
+            print(f"[ConvGMMFeatures] {line}, {seconds:.1f} s")

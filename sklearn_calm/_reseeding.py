@@ -6,6 +6,7 @@ that does not lower the objective (docs/mathematics.rst, eq. 22).
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.utils.random import sample_without_replacement
 
 from sklearn_calm._em import conv_layer, dead_components, log_joint, patch_energies
 from sklearn_calm._init import join_equal
@@ -40,9 +41,9 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     dead = dead[statistics.counts[dead].cumsum() < lightest / 2]
     if not len(dead):
         return parameters, 0
-    rows = np.arange(len(images))
-    if len(rows) > MAX_IMAGES:
-        rows = np.sort(rng.choice(len(rows), MAX_IMAGES, replace=False))
+    n_looked_at = min(len(images), MAX_IMAGES)
+    # In memory that does not grow with the images, of which there may be billions.
+    rows = np.sort(sample_without_replacement(len(images), n_looked_at, random_state=rng))
     images, rows = images.on_host(rows), np.arange(len(rows))
     # What one image weighs in the statistics, and the weight a new component starts with.
     rows, weights = _joined(images, rows)

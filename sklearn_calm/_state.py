@@ -1,15 +1,24 @@
-"""A fitted estimator as plain values, for pickles and for skops: NumPy arrays, numbers, dicts.
+"""What a fit leaves in the estimator, and the same as plain values, for pickles and for skops.
 
-Files then hold no class of ours but the estimator, load where there is no GPU, and say which
-version wrote them.
+Files of NumPy arrays, numbers and dicts hold no class of ours but the estimator, load where there
+is no GPU, and say which version wrote them.
 """
 
+import math
 import warnings
 
 import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
-from sklearn_calm._em import Cells, ConvLayer, PatchModel, SufficientStatistics
+from sklearn_calm._callbacks import without_run
+from sklearn_calm._em import (
+    Cells,
+    ConvLayer,
+    PatchModel,
+    SufficientStatistics,
+    conv_layer,
+    per_image,
+)
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._namespace import FOLLOWED, library_of, to_numpy
 from sklearn_calm._preprocessing import Preprocessing
@@ -18,9 +27,42 @@ VERSION = "_sklearn_calm_version"
 OURS = (Cells, ConvLayer, PatchGeometry, PatchModel, Preprocessing, SufficientStatistics)
 
 
+def layer_attributes(parameters, model, home):
+    """Attributes that describe the layer, where the images are and in their precision."""
+    shape = (-1, *model.geometry.kernel_shape)
+    layer = conv_layer(parameters, model)
+    return {
+        "_model": model,
+        "_layer": layer,
+        "means_": home.asarray(parameters.means.reshape(shape)),
+        "weights_": home.asarray(parameters.weights),
+        "noise_variance_": parameters.noise_variance,
+        "conv_weight_": home.asarray(layer.weight.reshape(shape)),
+        "conv_bias_": home.asarray(layer.bias),
+        "contrast_floor_": model.preprocessing.contrast_floor,
+        "image_shape_": model.geometry.image_shape,
+    }
+
+
+def fit_attributes(fit, model, images):
+    """All attributes of a `MixtureFit` to the images, or to patches sampled from them."""
+    lower_bounds = list(fit.monitor.lower_bounds)
+    return layer_attributes(fit.parameters, model, images.home) | {
+        "lower_bounds_": lower_bounds,
+        "lower_bound_": lower_bounds[-1] if lower_bounds else math.nan,  # before the first pass
+        "n_iter_": len(lower_bounds),
+        "converged_": fit.monitor.converged,
+        "n_reseeded_": fit.n_reseeded,
+        "n_samples_seen_": len(images),
+        # A partial_fit goes on from here, whether images or sampled patches were fitted.
+        "_statistics": per_image(fit.statistics, fit.monitor.scale),
+    }
+
+
 def plain(state, version):
     """The attributes of an estimator as plain values."""
-    return {name: _plain(value) for name, value in state.items()} | {VERSION: version}
+    state = {name: _plain(value) for name, value in without_run(state).items()}
+    return state | {VERSION: version}
 
 
 def _plain(value):

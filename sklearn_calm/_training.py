@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
 from sklearn_calm._bounds import ScoreBounds, bounded_e_step, pay
+from sklearn_calm._callbacks import UNTOLD
 from sklearn_calm._convergence import ConvergenceMonitor
 from sklearn_calm._em import (
     VARIANCE_FLOOR,
@@ -45,7 +46,9 @@ LEAST_STEPS = 20
 LEAST_IMAGES = 2048
 STAGE_OFFSET = 2.0
 STAGE_DECAY = 0.5
+# Images of a run, and runs of a step if they can be kept that short.
 STAGE_RUN = 32
+STAGE_RUNS = 64
 
 
 class Learning(NamedTuple):
@@ -182,6 +185,8 @@ def _keep(found, batches, highest):
 def expectation_maximization(images, parameters, model, learning, monitor, energy=None):
     """Passes of EM until the objective stands still or the monitor's passes are used up.
 
+    At least one is made, even where a callback has asked to stop before.
+
     Parameters
     ----------
     images : Images
@@ -200,66 +205,85 @@ def expectation_maximization(images, parameters, model, learning, monitor, energ
     if pay(images, model, len(parameters.means)):
         bounds = ScoreBounds(len(images), model.geometry)
     while True:
+        task = monitor.task.begin("pass")
         statistics = run_e_step(images, parameters, model, learning, energy=energy, bounds=bounds)
         energy = statistics.energy
         monitor.record(objective(statistics, parameters.noise_variance))
         parameters = update(statistics, parameters, model, learning)
-        if monitor.exhausted:
-            break
+        n_dead = int(dead_components(statistics, images.least_weight).sum())
+        fit = MixtureFit(parameters, statistics, monitor, n_reseeded, n_dead)
+        monitor.stopped |= task.end(fit)
+        if monitor.stopped or monitor.exhausted:
+            return fit
         parameters, revived = revive(images, statistics, parameters, model, learning)
         n_reseeded += revived
         if monitor.converged and not revived:
-            break
-    n_dead = int(dead_components(statistics, images.least_weight).sum())
-    return MixtureFit(parameters, statistics, monitor, n_reseeded, n_dead)
+            return fit
 
 
 @single_threaded_blas()  # once, as looking for BLAS takes milliseconds
-def fit_best(images, starts, model, learning, new_monitor, *, stepwise):
+def fit_best(images, starts, model, learning, new_monitor, *, stepwise, task=UNTOLD):
     """The run of EM with the best objective, of one from each of the starts.
 
-    With `stepwise` the passes begin where `stepwise_stage` ends.
+    With `stepwise` the passes begin where `stepwise_stage` ends. A callback may stop the starts:
+    the best is of those that were made.
     """
 
-    def fit(parameters):
-        energy = None
-        if stepwise:
-            parameters, energy = stepwise_stage(images, parameters, model, learning)
-        return expectation_maximization(
-            images, parameters, model, learning, new_monitor(), energy=energy
-        )
+    def fits():
+        for parameters in starts:
+            monitor, energy = new_monitor(task=task.begin_start()), None
+            if stepwise:
+                parameters, energy = stepwise_stage(images, parameters, model, learning, monitor)
+            fit = expectation_maximization(images, parameters, model, learning, monitor, energy)
+            stopped = monitor.task.end_start(fit)
+            yield fit
+            if stopped:
+                return
 
-    return max(map(fit, starts), key=lambda fit: fit.monitor.lower_bounds[-1])
+    return max(fits(), key=lambda fit: fit.monitor.lower_bounds[-1])
 
 
-def stepwise_stage(images, parameters, model, learning):
+def stepwise_stage(images, parameters, model, learning, monitor):
     """Stepwise EM (eq. 21) through all images once, where there are many of them.
-
-    Each step sees runs of neighbouring images from all over the data, so that sorted images do no
-    harm; which ones depends on nothing but their number.
 
     Returns
     -------
     parameters : MixtureParameters
     energy : float or None
-        Q of all images, if the stage went through them.
+        Q of all images, if the stage went through them: a callback may stop its steps.
     """
     n_steps = count_steps(images, model, len(parameters.means))
     if not n_steps:
         return parameters, None
-    run = int(np.clip(len(images) // (4 * n_steps), 1, STAGE_RUN))
     energy, past = 0.0, None
-    for t in range(n_steps):
-        starts = np.arange(t * run, len(images), n_steps * run)
-        rows = (starts[:, None] + np.arange(run)).ravel()
-        rows = rows[rows < len(images)]
+    stage = monitor.task.begin("stepwise stage", n_steps)
+    for t, rows in enumerate(stage_rows(len(images), n_steps)):
         if not images.weights(rows).any():
             continue
+        step = stage.begin("step")
         new = run_e_step(images, parameters, model, learning, rows=rows)
         energy += new.energy
         past = blend(past or new, new, (STAGE_OFFSET + t) ** -STAGE_DECAY)
         parameters = update(past, parameters, model, learning)
+        if step.end() and t + 1 < n_steps:
+            energy = None
+            break
+    monitor.tell_of_stage(t + 1)
+    monitor.stopped |= stage.end(MixtureFit(parameters, past, monitor, n_reseeded=0, n_dead=0))
     return parameters, energy
+
+
+def stage_rows(n_images, n_steps):
+    """The images of each step: runs of neighbours from all over, so that sorted images do no harm.
+
+    They depend on nothing but the number of images. With very many images runs grow long rather
+    than many, so that a step has to do with a few blocks of a Dask array, not with all.
+    """
+    run = max(1, min(n_images // (4 * n_steps), STAGE_RUN), n_images // (STAGE_RUNS * n_steps))
+    for t in range(n_steps):
+        starts = np.arange(t * run, n_images, n_steps * run)
+        rows = (starts[:, None] + np.arange(run)).ravel()
+        yield rows[rows < n_images]
 
 
 def count_steps(images, model, n_components):

@@ -19,6 +19,7 @@ from sklearn_calm._training import (
     fit_best,
     prepare,
     run_e_step,
+    stage_rows,
     start,
     start_variance,
     stepwise_stage,
@@ -181,7 +182,7 @@ def test_the_best_start_is_kept(seed):
             iter(order),
             problem.model,
             make_learning(),
-            lambda: new_monitor(problem),
+            lambda task: new_monitor(problem),
             stepwise=True,  # three images are too few for it
         )
         assert best.monitor.lower_bounds == alone[np.argmax(objectives)].monitor.lower_bounds
@@ -369,6 +370,10 @@ def blob_problem(rng, **options):
     return make_problem(rng, X=sorted_blobs(rng), geometry=((4, 5), (1, 1), (0, 0), 1), **options)
 
 
+def run_stage(problem, parameters, learning):
+    return stepwise_stage(problem.images, parameters, problem.model, learning, new_monitor(problem))
+
+
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_stage_sees_every_image_once(preprocessing, seed):
@@ -376,7 +381,7 @@ def test_the_stage_sees_every_image_once(preprocessing, seed):
     problem = blob_problem(rng, preprocessing=preprocessing)
     parameters = problem.parameters(rng)
     learning = make_learning(batch_size=100)
-    staged, energy = stepwise_stage(problem.images, parameters, problem.model, learning)
+    staged, energy = run_stage(problem, parameters, learning)
     whole = run_e_step(problem.images, parameters, problem.model, learning)
     assert energy == pytest.approx(whole.energy, rel=1e-10)
     assert np.isfinite(staged.means).all()
@@ -410,8 +415,7 @@ def test_the_stage_does_not_depend_on_batches():
     problem = blob_problem(rng, preprocessing="both")
     parameters = problem.parameters(rng)
     (few, energy), (many, same) = (
-        stepwise_stage(problem.images, parameters, problem.model, make_learning(batch_size=size))
-        for size in (7, 3000)
+        run_stage(problem, parameters, make_learning(batch_size=size)) for size in (7, 3000)
     )
     assert_allclose(few.means, many.means, rtol=1e-8, atol=1e-10)
     assert few.noise_variance == pytest.approx(many.noise_variance, rel=1e-10)
@@ -424,7 +428,7 @@ def test_the_stage_passes_over_images_without_weight():
     problem.images.sample_weight = np.zeros(len(problem.images))
     problem.images.sample_weight[:40] = 1
     parameters = problem.parameters(rng)
-    staged, energy = stepwise_stage(problem.images, parameters, problem.model, make_learning())
+    staged, energy = run_stage(problem, parameters, make_learning())
     assert np.isfinite(staged.means).all()
     assert energy == pytest.approx((problem.images.X[:40] ** 2).sum(), rel=1e-10)
 
@@ -439,6 +443,27 @@ def test_there_is_no_stage_where_images_are_few():
     few = Images(few.X[:2000], few.geometry)
     assert count_steps(few, problem.model, 3) == 0
     parameters = problem.parameters(rng)
-    staged, energy = stepwise_stage(few, parameters, problem.model, make_learning())
+    problem = problem._replace(images=few)
+    staged, energy = run_stage(problem, parameters, make_learning())
     assert staged is parameters
     assert energy is None
+
+
+@pytest.mark.parametrize("n_steps", [20, 58, 160])
+@pytest.mark.parametrize("n_images", [2048, 60_000, 2_000_003])
+def test_the_stage_sees_every_image_once_in_steps_from_all_over(n_images, n_steps):
+    seen = np.zeros(n_images, dtype=np.int8)
+    sizes = []
+    for rows in stage_rows(n_images, n_steps):
+        seen[rows] += 1
+        assert (np.diff(rows) > 0).all()
+        n_runs = 1 + np.count_nonzero(np.diff(rows) > 1)
+        assert n_runs >= 3
+        if n_images > 1_000_000:
+            assert n_runs <= _training.STAGE_RUNS + 1
+        assert rows[0] < n_images / 4
+        assert rows[-1] > n_images / 2
+        sizes.append(len(rows))
+    assert len(sizes) == n_steps
+    assert (seen == 1).all()
+    assert max(sizes) < 2 * np.mean(sizes)

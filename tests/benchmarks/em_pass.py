@@ -121,8 +121,9 @@ def fifteen(X, repeat):
         ends["ours"] = fit.monitor.lower_bounds[-1]
 
     def race():
-        staged, energy = stepwise_stage(images, begin, model, learning)
-        fit = expectation_maximization(images, staged, model, learning, Race(ends["torch"]), energy)
+        monitor = Race(ends["torch"])
+        staged, energy = stepwise_stage(images, begin, model, learning, monitor)
+        fit = expectation_maximization(images, staged, model, learning, monitor, energy)
         ends["race"] = fit.monitor.lower_bounds[-1]
         ends["passes"] = fit.monitor.n_iter
 

@@ -1,0 +1,108 @@
+"""The tasks of a fit, as callbacks are told of them; nobody is told before scikit-learn 1.9.
+
+fit                     below it "start", where there are several; else its tasks
+    start
+        stepwise stage  below it "step"
+        pass
+"""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn older than 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands where scikit-learn has no callbacks: there is no `set_callbacks`."""
+
+        def _init_callback_context(self, **_):
+            return NoContext()
+
+
+class NoContext:
+    """Stands for a context that no callback is set on."""
+
+    def subcontext(self, **_):
+        """There are no tasks below it."""
+        return self
+
+    def call_on_fit_task_begin(self, **_):
+        """Nobody is told."""
+        return self
+
+    def call_on_fit_task_end(self, **_):
+        """Nobody is told, so nobody asks to stop."""
+        return False
+
+
+class FitTask(NamedTuple):
+    """A task of a fit.
+
+    Parameters
+    ----------
+    context : sklearn.callback.CallbackContext or NoContext
+    told : dict
+        What callbacks are told of every task: estimator, X, y, metadata.
+    n_starts, n_tasks : int
+        Of the fit, and most tasks of a start.
+    attributes : callable or None
+        Makes the fitted attributes out of a `MixtureFit`, for callbacks that ask for a fitted
+        copy: without any, it is never called.
+    """
+
+    context: object
+    told: dict
+    n_starts: int = 1
+    n_tasks: int = 0
+    attributes: Callable | None = None
+
+    def begin(self, name, n_tasks=0):
+        """A task below this one, of so many tasks at most."""
+        context = self.context.subcontext(task_name=name, max_subtasks=n_tasks)
+        context.call_on_fit_task_begin(**self.told)
+        return self._replace(context=context)
+
+    def end(self, fit=None):
+        """Tell of the end; returns whether a callback asks to stop its level."""
+        attributes = None if fit is None else partial(self.attributes, fit)
+        return self.context.call_on_fit_task_end(**self.told, reconstruction_attributes=attributes)
+
+    def begin_start(self):
+        """The task of one start: the whole fit, where there is but one."""
+        return self if self.n_starts == 1 else self.begin("start", self.n_tasks)
+
+    def end_start(self, fit):
+        """Tell of the end of a task of `begin_start`; of that of the whole fit, `fit` will tell."""
+        return self.n_starts > 1 and self.end(fit)
+
+
+UNTOLD = FitTask(NoContext(), {}, attributes=lambda fit: {})
+
+
+def begin_fit(estimator, X, y, sample_weight, n_starts, n_tasks):
+    """Set up the callbacks of the estimator and tell them of the whole fit."""
+    context = estimator._init_callback_context(max_subtasks=n_tasks if n_starts == 1 else n_starts)
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+    context.call_on_fit_task_begin(**told)
+    return FitTask(context, told, n_starts, n_tasks)
+
+
+def without_run(state):
+    """The attributes of an estimator, less what scikit-learn keeps while its fit runs.
+
+    A fitted copy that a callback puts aside would else hold the tasks, and all callbacks by them.
+    """
+    passing = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
+    return {name: value for name, value in state.items() if name not in passing}
+
+
+def without_callbacks(estimator):
+    """A copy of the estimator to send elsewhere, where no callback has any business."""
+    estimator = copy.copy(estimator)
+    for name in ("_skl_callbacks", "_parent_callback_ctx"):
+        vars(estimator).pop(name, None)
+    return estimator

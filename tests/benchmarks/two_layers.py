@@ -1,0 +1,185 @@
+"""Two layers against one at equal numbers of features.
+
+    pip install -e .
+    python tests/benchmarks/two_layers.py --data FOLDER [--draws 2] [--rows NAME ...]
+
+FOLDER holds fashion.npz and cifar10.npz. Each draw takes 10000 training images and 5000 test images
+at random; the seed of every layer is that of the draw. Ridge regression on standardised features,
+its penalty and whether the signed root is taken first chosen on a fifth of the training images.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from accuracy import climb, load, standardized
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from timing import machine
+
+from sklearn_calm import ConvGMMFeatures
+
+N_TRAIN, N_TEST = 10_000, 5000
+
+
+def signed_root(X):
+    return np.sign(X) * np.sqrt(np.abs(X))
+
+
+class WindowKernels(TransformerMixin, BaseEstimator):
+    """Gaussian kernels of windows of a map: a second layer whose answers are not linear.
+
+    Channels are standardised roots; windows are projected to their first components, whose
+    variances are flattened by half; the kernels' centres are by k-means, and what they answer is
+    decorrelated (Nystroem's method), so that products of features are kernels.
+    """
+
+    def __init__(self, n_components, size=2, n_directions=200, random_state=None):
+        self.n_components = n_components
+        self.size = size
+        self.n_directions = n_directions
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        roots = signed_root(X)
+        self.mean_, self.scale_ = roots.mean(axis=(0, 1, 2)), roots.std(axis=(0, 1, 2)) + 1e-6
+        windows = self._windows(X[:: max(1, len(X) // 3000)]).reshape(-1, self._length(X))
+        self.pca_ = PCA(min(self.n_directions, windows.shape[1]), random_state=self.random_state)
+        self.pca_.fit(windows[:20_000])
+        points = self._points(windows)
+        clusters = MiniBatchKMeans(
+            self.n_components, batch_size=4096, n_init=1, random_state=self.random_state
+        )
+        self.centres_ = clusters.fit(points).cluster_centers_
+        self.gamma_ = 1 / (2 * points.var(axis=0).sum())
+        values, vectors = np.linalg.eigh(rbf_kernel(self.centres_, gamma=self.gamma_))
+        self.decorrelation_ = (vectors / np.sqrt(np.maximum(values, 1e-3))).astype(np.float32)
+        return self
+
+    def transform(self, X):
+        parts = []
+        for batch in np.array_split(X, max(1, len(X) // 1000)):
+            points = self._points(self._windows(batch).reshape(-1, self._length(X)))
+            kernels = rbf_kernel(points, self.centres_, gamma=self.gamma_)
+            parts.append((kernels @ self.decorrelation_).reshape(len(batch), -1))
+        return np.concatenate(parts).astype(np.float32)
+
+    def _length(self, X):
+        return self.size**2 * X.shape[3]
+
+    def _windows(self, X):
+        X = ((signed_root(X) - self.mean_) / self.scale_).astype(np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(X, (self.size,) * 2, axis=(1, 2))
+        return windows.transpose(0, 1, 2, 4, 5, 3)
+
+    def _points(self, windows):
+        spread = np.maximum(self.pca_.explained_variance_, 1e-3 * self.pca_.explained_variance_[0])
+        return (self.pca_.transform(windows) / spread**0.25).astype(np.float32)
+
+
+def rows(padding, seed):
+    """Rows of the table: nearly 4000 features each."""
+
+    def ours(n_components, **options):
+        options = {"patch_size": 6, "padding": padding, "max_iter": 10, "tol": 0, **options}
+        return ConvGMMFeatures(n_components, random_state=seed, **options)
+
+    def second(n_components, **options):
+        return ours(n_components, **{"patch_size": 3, "padding": 0, **options})
+
+    def maps(pool_grid, n_components=100):
+        return ours(n_components, pool_grid=pool_grid, flatten=False)
+
+    root = FunctionTransformer(signed_root)
+    plain = {"normalize": None, "whiten": False}
+    small = [("one", ours(124)), ("two", make_pipeline(maps(8), second(124)))]
+    centres = {"random_state": seed}
+    return {
+        "one layer, 248, 4 x 4": ours(248),
+        "one layer, 440, 3 x 3": ours(440, pool_grid=3),
+        "100, 8 x 8, then 248 of 3 x 3": make_pipeline(maps(8), second(248)),
+        "the same, reg_covar=1": make_pipeline(maps(8), second(248, reg_covar=1.0)),
+        "the same, no contrast": make_pipeline(maps(8), second(248, normalize=None)),
+        "the same, no preprocessing": make_pipeline(maps(8), second(248, **plain)),
+        "the same, roots between": make_pipeline(maps(8), root, second(248)),
+        "the same, shares between": make_pipeline(
+            maps(8).set_params(pooling="mean"), root, second(248)
+        ),
+        "248, 4 x 4, then 440 of 2 x 2": make_pipeline(
+            maps(4, 248), second(440, patch_size=2, pool_grid=3)
+        ),
+        "both depths, 124 each": FeatureUnion(small),
+        "248, 4 x 4, Nystroem on top": make_pipeline(
+            ours(248),
+            root,
+            StandardScaler(),
+            PCA(500, **centres),
+            Nystroem(gamma=1 / 1000, n_components=3968, **centres),
+        ),
+        "248, 4 x 4, 440 window kernels": make_pipeline(
+            maps(4, 248), WindowKernels(440, **centres)
+        ),
+    }
+
+
+def draw(data, folder, seed):
+    X, X_test, y, y_test = load(data, folder, None)
+    rng = np.random.default_rng(seed)
+    train, test = rng.permutation(len(X))[:N_TRAIN], rng.permutation(len(X_test))[:N_TEST]
+    return X[train], X_test[test], y[train], y_test[test]
+
+
+def accuracy(F, F_test, y, y_test):
+    """Test accuracy of the ridge regression that does best on validation images."""
+    n, best = len(F) * 4 // 5, (-1.0, 0, False)
+    for root in (False, True):
+        fit, held_out = standardized(F[:n].copy(), F[n:].copy(), root=root)
+
+        def held_out_accuracy(exponent, fit=fit, held_out=held_out):
+            return ridge(exponent).fit(fit, y[:n]).score(held_out, y[n:])
+
+        best = max(best, (*climb(held_out_accuracy, 6), root))
+    _, exponent, root = best
+    F, F_test = standardized(F, F_test, root=root)
+    return ridge(exponent).fit(F, y).score(F_test, y_test)
+
+
+def ridge(exponent):
+    return RidgeClassifier(10.0 ** (exponent / 2))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=".data", metavar="FOLDER")
+    parser.add_argument("--sets", nargs="+", default=["fashion", "cifar10"])
+    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--rows", nargs="*", help="rows whose name contains one of these")
+    args = parser.parse_args()
+    print(machine())
+    for data in args.sets:
+        print(f"\n{data:34}{'features':>9}  accuracy of each draw, mean; seconds of features")
+        padding = 2 if data == "fashion" else 0
+        for name in rows(padding, 0):
+            if args.rows and not any(part in name for part in args.rows):
+                continue
+            found, started, seconds = [], None, 0.0
+            for seed in range(args.draws):
+                X, X_test, y, y_test = draw(data, args.data, seed)
+                started = time.perf_counter()
+                features = rows(padding, seed)[name].fit(X)
+                F, F_test = features.transform(X), features.transform(X_test)
+                seconds += time.perf_counter() - started
+                found.append(accuracy(F, F_test, y, y_test))
+            each = " ".join(f"{value:.4f}" for value in found)
+            mean, seconds = np.mean(found), seconds / args.draws
+            print(f"{name:34}{F.shape[1]:9}  {each}  {mean:.4f} {seconds:6.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
