@@ -87,7 +87,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     position among background noise. The E-step of EM is then a convolution, the M-step uses the
     posterior map as a convolution filter, and the pooled log posteriors are the features [1]_.
 
-    Read more in the mathematics page of the documentation.
+    Read more in the user guide; the mathematics page has the equations.
 
     Parameters
     ----------
