@@ -19,7 +19,7 @@ test: lint ## check style, format and types, then run the tests
 	SCIPY_ARRAY_API=1 .venv/bin/python $(PYTEST)
 
 test-lowest: .venv-lowest/.stamp ## run the tests on the lowest supported versions
-	.venv-lowest/bin/python $(PYTEST)
+	SCIPY_ARRAY_API=1 .venv-lowest/bin/python $(PYTEST)
 
 lint: .venv/.stamp ## check style, format and types; change nothing
 	$(RUFF) check --quiet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import numbers
@@ -20,16 +19,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
-    _check_feature_names,
     _check_feature_names_in,
     check_is_fitted,
-    validate_data,
 )
 
 from sklearn_calm._callbacks import CallbackSupportMixin, begin_fit, without_callbacks
 from sklearn_calm._convergence import ConvergenceMonitor
-from sklearn_calm._dask import BlockImages, is_dask, map_images, whole_images
-from sklearn_calm._em import Cells, MixtureParameters, PatchModel
+from sklearn_calm._dask import BlockImages, map_images, whole_images
+from sklearn_calm._em import Cells, PatchModel
 from sklearn_calm._execution import Workers
 from sklearn_calm._features import (
     batch_features,
@@ -38,9 +35,16 @@ from sklearn_calm._features import (
     pools_by_row,
 )
 from sklearn_calm._images import Images, home_of
-from sklearn_calm._namespace import array_namespace, find_placement, library_of, to_numpy
+from sklearn_calm._namespace import array_namespace, find_placement, is_dask, to_numpy
 from sklearn_calm._scratch import Scratch
-from sklearn_calm._state import fit_attributes, layer_attributes, plain, restored
+from sklearn_calm._state import (
+    fit_attributes,
+    kept_on_error,
+    layer_attributes,
+    parameters_of,
+    plain,
+    restored,
+)
 from sklearn_calm._training import (
     Learning,
     fit_best,
@@ -49,23 +53,17 @@ from sklearn_calm._training import (
     stepwise_update,
 )
 from sklearn_calm._validation import (
+    check_array,
     check_continued,
     check_geometry,
     check_grid,
     check_init,
-    check_n_images,
-    check_numbers,
-    check_same_namespace,
     check_shape,
     check_weights,
     grid_or_name,
 )
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-# Scores of one batch: larger ones leave the cache, smaller ones spend time between them.
-BATCH_BYTES = 2**22
-DEVICE_BATCH_BYTES = 2**28
-MAX_BATCH = 8192
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -394,7 +392,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         n_starts = 1 if continued else self.n_init
         # Outside, as scikit-learn keeps in the estimator which callbacks it is to tear down.
         task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)
-        with self._state_kept_on_error():
+        with kept_on_error(self):
             images = self._check_images(X, reset=True, sample_weight=sample_weight)
             self._fit(images, task, continued, stepwise)
         return self
@@ -424,7 +422,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         ValueError
             If the batch does not fit the model; the model is left as it was.
         """
-        with self._state_kept_on_error():
+        with kept_on_error(self):
             first = not hasattr(self, "means_")
             images = self._check_images(X, reset=first, sample_weight=sample_weight)
             self._partial_fit(images, first)
@@ -622,7 +620,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _starts(self, geometry, sample, model, learning, continued):
         """Parameters of each start, one after the other."""
         if continued:
-            yield self._parameters(geometry)
+            yield parameters_of(self, geometry)
             return
         init = check_init(self.init_params, self.n_components, geometry)
         for _ in range(self.n_init):
@@ -651,7 +649,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             parameters = start(sample, model, self.n_components, init, learning)
         else:
             check_continued(self.means_, self.n_components, images.geometry)
-            model, parameters = self._model, self._parameters(images.geometry)
+            model, parameters = self._model, parameters_of(self, images.geometry)
         n_iter = 0 if first else self.n_iter_
         rate = (self.learning_offset + n_iter + 1) ** -self.learning_decay
         statistics = None if first else self._statistics
@@ -694,16 +692,6 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 stacklevel=5,
             )
 
-    @contextlib.contextmanager
-    def _state_kept_on_error(self):
-        before = vars(self).copy()
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
     def _learning(self, images):
         return Learning(
             self.learn_weights,
@@ -714,30 +702,14 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             Scratch(),
         )
 
-    def _parameters(self, geometry):
-        """Where the last fit ended; what is not to be learned is as the parameters say."""
-        means = to_numpy(self.means_).reshape(-1, geometry.patch_length).astype(np.float64)
-        weights = np.ones(len(means))
-        if self.learn_weights:
-            weights = to_numpy(self.weights_).astype(np.float64)
-        learned = self.noise_variance == "auto"
-        noise_variance = self.noise_variance_ if learned else float(self.noise_variance)
-        return MixtureParameters(means, weights / weights.sum(), noise_variance)
-
     def _full_model(self, geometry, preprocessing):
         cells = Cells.from_assignment(grid_or_name(self.assignment), geometry.map_shape)
         return PatchModel(geometry, cells, preprocessing)
 
     def _batch_size(self, images, n_components, *, by_row=False):
-        """Images to a batch; fewer scores are held at once where maps are pooled row by row."""
         if self.batch_size != "auto":
             return self.batch_size
-        geometry = images.geometry
-        held = geometry.n_positions * n_components
-        if by_row:
-            held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
-        most = DEVICE_BATCH_BYTES if images.placement.on_accelerator else BATCH_BYTES
-        return int(np.clip(most // (held * images.dtype.itemsize), 1, MAX_BATCH))
+        return images.batch_size(n_components, by_row=by_row)
 
     def _workers(self, images):
         # Other libraries share work out by themselves.
@@ -775,25 +747,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _check_images(self, X, *, reset=False, sample_weight=None, method=None):
         """X as Images; on `reset`, check the parameters against it."""
-        if is_dask(X):
-            X = whole_images(X)
-        elif method is not None:
-            check_same_namespace(X, self, attribute="means_", method=method)
-        if library_of(X) == "numpy" and not is_dask(X):
-            X = validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype="numeric",
-                ensure_2d=False,
-                allow_nd=True,
-                ensure_all_finite=False,
-            )
-        else:  # scikit-learn takes arrays of other libraries only if it is told to
-            array_namespace(X)
-            _check_feature_names(self, X, reset=reset)
-            check_n_images(X)
-        check_numbers(X)
+        lazy = is_dask(X)
+        X = check_array(whole_images(X) if lazy else X, self, reset=reset, method=method)
         if reset:
             geometry = check_geometry(X, self)
             self.n_features_in_ = int(np.prod(geometry.image_shape))
@@ -802,7 +757,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             check_shape(X, self.image_shape_, type(self).__name__)
         if sample_weight is not None:
             sample_weight = check_weights(to_numpy(sample_weight), X.shape[0])
-        if is_dask(X):
+        if lazy:
             return BlockImages(X, geometry, sample_weight, self.backend)
         placement = find_placement(self.backend, home_of(X))
         return Images(X, geometry, sample_weight, placement)

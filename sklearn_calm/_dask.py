@@ -19,11 +19,6 @@ from sklearn_calm._namespace import Placement, find_placement
 FAN_IN = 8
 
 
-def is_dask(X):
-    """Whether X is a Dask array."""
-    return type(X).__module__.partition(".")[0] == "dask" and hasattr(X, "to_delayed")
-
-
 def whole_images(X):
     """The Dask array in blocks that hold whole images.
 
@@ -86,6 +81,7 @@ class BlockImages:
     weights = Images.weights
     total_weight = Images.total_weight
     least_weight = Images.least_weight
+    batch_size = Images.batch_size
 
     def on_host(self, rows=slice(None)):
         """The images of the given rows, in ascending order, NumPy in memory."""

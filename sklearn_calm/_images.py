@@ -26,6 +26,10 @@ from sklearn_calm._namespace import (
 
 # Values that are read at a time to pick patches from.
 READ_VALUES = 2**20
+# Scores of one batch: larger ones leave the cache, smaller ones spend time between them.
+BATCH_BYTES = 2**22
+DEVICE_BATCH_BYTES = 2**28
+MAX_BATCH = 8192
 
 
 def resolve_image_shape(shape, image_shape="auto"):
@@ -224,6 +228,15 @@ class Images:
                 "values: drop such images, or fill them in, with sklearn.impute.SimpleImputer for "
                 "example; scale large values down."
             )
+
+    def batch_size(self, n_components, *, by_row=False):
+        """Images to a batch; fewer scores are held at once where maps are pooled row by row."""
+        geometry = self.geometry
+        held = geometry.n_positions * n_components
+        if by_row:
+            held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
+        most = DEVICE_BATCH_BYTES if self.placement.on_accelerator else BATCH_BYTES
+        return int(np.clip(most // (held * self.dtype.itemsize), 1, MAX_BATCH))
 
     def batches(self, batch_size, rows=None):
         """Slices that cover all images in order; or parts of the rows given."""

@@ -24,6 +24,11 @@ def library_of(x):
     return root if root in FOLLOWED else "numpy"
 
 
+def is_dask(x):
+    """Whether x is a Dask array: lazy, and of blocks that may be of any library."""
+    return type(x).__module__.partition(".")[0] == "dask" and hasattr(x, "to_delayed")
+
+
 def array_namespace(x):
     """The functions of the library of an array."""
     return np if isinstance(x, np.ndarray) else namespace(library_of(x))
@@ -120,9 +125,10 @@ def find_placement(backend, home):
         )
     if library == "numpy":
         return home._replace(library="numpy", device=None)
-    xp = namespace(library)
+    namespace(library)
+    own = importlib.import_module(library)
     try:
-        device = _torch_device(xp, name) if library == "torch" else xp.cuda.Device(int(name or 0))
+        device = _torch_device(own, name) if library == "torch" else own.cuda.Device(int(name or 0))
     except (RuntimeError, ValueError, AssertionError) as error:  # the last from torch without CUDA
         raise ValueError(f"backend={backend!r} names no device of {library}: {error}") from error
     return home._replace(library=library, device=device)

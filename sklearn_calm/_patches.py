@@ -113,7 +113,7 @@ def view_patches(
         images = images - xp.mean(images, axis=(1, 2, 3), keepdims=True)
         mean = box_sums(images, geometry) / length
         variance = box_sums(images * images, geometry) / length - mean * mean
-        variance = xp.clip(variance, 0, None)
+        variance = xp.clip(variance, 0.0, None)
         deviation = xp.sqrt(variance + contrast_floor)
         norms = length * variance / (variance + contrast_floor) if square_norm else None
     elif square_norm:

@@ -4,6 +4,7 @@ Files of NumPy arrays, numbers and dicts hold no class of ours but the estimator
 is no GPU, and say which version wrote them.
 """
 
+import contextlib
 import math
 import warnings
 
@@ -14,6 +15,7 @@ from sklearn_calm._callbacks import without_run
 from sklearn_calm._em import (
     Cells,
     ConvLayer,
+    MixtureParameters,
     PatchModel,
     SufficientStatistics,
     conv_layer,
@@ -57,6 +59,29 @@ def fit_attributes(fit, model, images):
         # A partial_fit goes on from here, whether images or sampled patches were fitted.
         "_statistics": per_image(fit.statistics, fit.monitor.scale),
     }
+
+
+def parameters_of(estimator, geometry):
+    """Where the last fit ended; what is not to be learned is as the parameters say."""
+    means = to_numpy(estimator.means_).reshape(-1, geometry.patch_length).astype(np.float64)
+    weights = np.ones(len(means))
+    if estimator.learn_weights:
+        weights = to_numpy(estimator.weights_).astype(np.float64)
+    learned = estimator.noise_variance == "auto"
+    noise_variance = estimator.noise_variance_ if learned else float(estimator.noise_variance)
+    return MixtureParameters(means, weights / weights.sum(), noise_variance)
+
+
+@contextlib.contextmanager
+def kept_on_error(estimator):
+    """Leave an estimator as it was where something goes wrong within."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def plain(state, version):

@@ -4,11 +4,11 @@ import math
 import numbers
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_feature_names, _check_sample_weight, validate_data
 
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import check_n_axes, holds_images, resolve_image_shape
-from sklearn_calm._namespace import array_namespace, library_of
+from sklearn_calm._namespace import array_namespace, is_dask, library_of
 
 try:
     from sklearn.utils._array_api import check_same_namespace
@@ -16,6 +16,29 @@ except ImportError:  # scikit-learn before 1.9 has no such rule
 
     def check_same_namespace(X, estimator, *, attribute, method):
         pass
+
+
+def check_array(X, estimator, *, reset, method=None):
+    """X as an array of numbers: of NumPy, or as it is if another library's."""
+    if is_dask(X) or library_of(X) != "numpy":
+        # scikit-learn takes arrays of other libraries only if it is told to.
+        array_namespace(X)
+        _check_feature_names(estimator, X, reset=reset)
+        check_n_images(X)
+    else:
+        X = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype="numeric",
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_all_finite=False,
+        )
+    if method is not None and not is_dask(X):
+        check_same_namespace(X, estimator, attribute="means_", method=method)
+    check_numbers(X)
+    return X
 
 
 def check_geometry(X, estimator):

@@ -17,9 +17,10 @@ from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._dask import BlockImages, is_dask, whole_images
+from sklearn_calm._dask import BlockImages, whole_images
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
+from sklearn_calm._namespace import is_dask
 
 SETTINGS = {
     "defaults": {},

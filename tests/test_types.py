@@ -25,7 +25,7 @@ def public_functions() -> list[Any]:
             for key, member in members:
                 member = getattr(member, "__func__", member)
                 if inspect.isfunction(member) and (key == "__init__" or key[0] != "_"):
-                    found.append(pytest.param(member, id=f"{thing}.{key}"))
+                    found.append(pytest.param(member, id=f"{name}.{key}"))
     return found
 
 

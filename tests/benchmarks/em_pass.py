@@ -27,6 +27,7 @@ from sklearn_calm._execution import Workers
 from sklearn_calm._geometry import PatchGeometry
 from sklearn_calm._images import Images
 from sklearn_calm._scratch import Scratch
+from sklearn_calm._state import parameters_of
 from sklearn_calm._training import (
     Learning,
     expectation_maximization,
@@ -44,7 +45,7 @@ def ours(X, features, learned):
     noise = "auto" if learned else 1.0
     batch_size = features._batch_size(images, features.n_components)
     learning = Learning(learned, noise, batch_size, Workers(), check_random_state(0), Scratch())
-    parameters = features._parameters(images.geometry)
+    parameters = parameters_of(features, images.geometry)
 
     def one_pass():
         statistics = run_e_step(images, parameters, features._model, learning, energy=1e6)
