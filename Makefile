@@ -3,7 +3,10 @@ PYTHON ?= python3
 LOWEST_PYTHON ?= python3.11
 
 RUFF = .venv/bin/ruff
-PYTEST = -m pytest --junitxml=.pytest-report.xml
+# One process for each core. scikit-learn skips its check of array API input unless SciPy was told of
+# it before its import.
+PYTEST = -m pytest --numprocesses auto --quiet --junitxml=.pytest-report.xml
+TEST_ENVIRONMENT = SCIPY_ARRAY_API=1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-lowest lint docs wheel clean
@@ -14,12 +17,11 @@ help: ## list the targets
 demo: .venv/.stamp ## run the demonstration
 	@.venv/bin/python docs/examples/demo.py
 
-# scikit-learn skips its check of array API input unless SciPy was told of it before its import.
 test: lint ## check style, format and types, then run the tests
-	SCIPY_ARRAY_API=1 .venv/bin/python $(PYTEST)
+	$(TEST_ENVIRONMENT) .venv/bin/python $(PYTEST)
 
 test-lowest: .venv-lowest/.stamp ## run the tests on the lowest supported versions
-	SCIPY_ARRAY_API=1 .venv-lowest/bin/python $(PYTEST)
+	$(TEST_ENVIRONMENT) .venv-lowest/bin/python $(PYTEST)
 
 lint: .venv/.stamp ## check style, format and types; change nothing
 	$(RUFF) check --quiet
@@ -60,11 +62,12 @@ clean: ## remove the environments, caches and built files
 	@.venv-docs/bin/python -m pip install --quiet --prefer-binary --editable '.[docs]'
 	@touch $@
 
-# Matplotlib 3.8 calls names that pyparsing 3.3 deprecates, and the tests make warnings errors.
+# Matplotlib 3.9 calls names that pyparsing 3.3 deprecates, and the tests make warnings errors. torch
+# comes by pip, which finds a build for the CPU where it was told of one.
 .venv-lowest/.stamp: pyproject.toml
 	@echo "Creating .venv-lowest ..."
 	@$(LOWEST_PYTHON) -m venv --clear .venv-lowest
-	@.venv-lowest/bin/python -m pip install --quiet --prefer-binary uv
+	@.venv-lowest/bin/python -m pip install --quiet --prefer-binary uv torch==2.13.0
 	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
 		--resolution lowest-direct --editable '.[test]' 'pyparsing>=3.1,<3.3'
 	@touch $@

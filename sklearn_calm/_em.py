@@ -15,6 +15,7 @@ from sklearn_calm import _fourier
 from sklearn_calm._geometry import PatchGeometry, even_edges
 from sklearn_calm._namespace import (
     array_namespace,
+    count_true,
     empty,
     exp_in_place,
     indices,
@@ -286,7 +287,7 @@ def posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     log_normalizers = to_numpy(xp.sum(log_totals, axis=(0, 2))) + cells.log_uneven
     if sparse_below and cells.sizes.max() > 1:
         kept = masses > cells.negligible_share(numpy_dtype(maps)) * cells.spread(totals)
-        if int(xp.count_nonzero(kept)) < sparse_below * size(kept):
+        if count_true(kept) < sparse_below * size(kept):
             positions = xp.nonzero(xp.reshape(kept, (kept.shape[0], -1)))
             gamma = _take(maps, positions, scratch)
             return Posterior(gamma, scale, positions, log_normalizers)

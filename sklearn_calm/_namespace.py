@@ -282,6 +282,14 @@ def sum_segments(x, edges, axis):
     return xp.stack([xp.sum(part, axis=axis) for part in parts], axis=axis)
 
 
+def count_true(x):
+    """How many of an array's booleans are true; the standard has no function for it before 2024."""
+    if isinstance(x, np.ndarray):
+        return np.count_nonzero(x)
+    xp = array_namespace(x)
+    return int(xp.sum(xp.astype(x, xp.int64)))
+
+
 def size(x):
     """How many values an array has: torch gives this name to something else."""
     return math.prod(x.shape)
