@@ -46,7 +46,7 @@ ROWS = {
 }
 # The choice of root and scale is made on so many labelled images.
 N_FEW = 1000
-N_EPOCHS, N_STEPS, RATE = 15, 600, 5e-3
+N_EPOCHS, N_STEPS, RATE = 10, 400, 3e-3
 
 
 def draw_labelled(y, n_a_class, seed):
@@ -97,8 +97,9 @@ def network_accuracy(X, y, X_test, y_test, seed):
     side = X.shape[2] // 4
     layers = []
     for n_in, n_out in ((X.shape[1], 32), (32, 64)):
-        layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)]
+        # Pooled first, which spares the rest three quarters of the work.
+        layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.MaxPool2d(2)]
+        layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
     layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(64 * side**2, 10)]
     network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
     # Fixed beforehand, on training images outside of the draws: no part is held back for it.
@@ -176,26 +177,33 @@ def plot(known, path):
     """Accuracy against labels, mean and deviation, a panel for each data set."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), layout="constrained")
     for ax, (name, title) in zip(axes, DATA.items(), strict=True):
         ends = {}
         for row, colour in ROWS.items():
-            found = [100 * np.array(known[f"{name}, {row}, {n}"]) for n in N_LABELS]
-            mean = np.array([values.mean() for values in found])
-            spread = np.array([values.std(ddof=1) for values in found])
-            ax.plot(N_LABELS, mean, color=colour, marker="o", markersize=3)
-            ax.fill_between(N_LABELS, mean - spread, mean + spread, color=colour, alpha=0.2)
-            ends[row] = mean[-1]
+            found = {n: known.get(f"{name}, {row}, {n}", []) for n in N_LABELS}
+            found = {n: 100 * np.array(values) for n, values in found.items() if values}
+            labels = np.array(list(found))
+            mean = np.array([values.mean() for values in found.values()])
+            spread = np.array([values.std(ddof=len(values) > 1) for values in found.values()])
+            # Two rows of ours all but coincide: one is dashed, so that both are seen.
+            style = "--" if row == OURS_LABELLED else "-"
+            ax.plot(labels, mean, style, color=colour, marker="o", markersize=3)
+            ax.fill_between(
+                labels, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
+            )
+            ends[row] = labels[-1], mean[-1]
         low, high = ax.get_ylim()
         place = -np.inf
-        for row in sorted(ends, key=ends.get):
-            place = max(ends[row], place + (high - low) / 22)
-            ax.annotate(
-                row, (1000, ends[row]), (1250, place), color=ROWS[row], va="center", fontsize=9
-            )
-        ax.set(title=title, xlabel="labels of each class", xscale="log", xlim=(8, 12000))
+        for row, end in sorted(ends.items(), key=lambda item: item[1][1]):
+            place = max(end[1], place + (high - low) / 20)
+            line = {"arrowstyle": "-", "color": ROWS[row], "linewidth": 0.6}
+            text = {"color": ROWS[row], "va": "center", "fontsize": 9}
+            ax.annotate(row, end, (1500, place), arrowprops=line, **text)
+        ax.set(title=title, xlabel="labels of each class", xscale="log", xlim=(8, 25000))
         ax.set_xticks(N_LABELS, N_LABELS)
         ax.minorticks_off()
+        ax.grid(axis="y", color="0.9")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("test images right, percent")
     figure.savefig(path, dpi=120)

@@ -5,7 +5,7 @@
 
 Data ship with aeon or are made here; nothing is fetched. Seed 0 has the split that a data set came
 with, the others a random one of the same sizes, with the same share of each class. All rows end in
-`RidgeClassifierCV` on standardised columns. Our settings have the best mean accuracy of 5 folds of
+`RidgeClassifierCV` on standardised columns. Our settings have the best mean accuracy of 3 folds of
 the training signals; MiniRocket has its own defaults. Seconds are those of one thread to fit the
 features and to transform all signals, those of the search, and those that Numba compiles.
 """
@@ -123,7 +123,7 @@ def searched(X, y, seed):
     """Our settings, chosen on the training signals."""
     model = make_pipeline(ConvGMMFeatures(random_state=seed, n_jobs=1), classifier())
     grid = {f"convgmmfeatures__{key}": values for key, values in GRID.items()}
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
     search = GridSearchCV(model, grid, cv=folds, refit=False).fit(X, y)
     return model.set_params(**search.best_params_)[0], search.best_params_
 
