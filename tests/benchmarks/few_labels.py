@@ -11,6 +11,11 @@ and so needs no validation part. Whether columns are scaled each or all alike, a
 (signed) square root is taken of them first, has the least leave-one-out error of 1000 images, or of
 fewer where there are fewer. The test images are looked at once for each cell and draw. What FILE of
 --results holds already is not measured again.
+
+    python tests/benchmarks/few_labels.py --data FOLDER --kernels [--draws 3]
+
+answers another question: how many images kernels are to be learned from, with 100 labels a class
+whatever their number.
 """
 
 import argparse
@@ -44,6 +49,9 @@ ROWS = {
     "PCA, all images": "#CC79A7",
     "raw pixels": "#000000",
 }
+# Of the other question: layers, and the numbers of images before all of them.
+LAYERS = [{"n_components": 64, "patch_size": 5}, {"n_components": 248, "patch_size": 6}]
+N_IMAGES = (3, 10, 30, 100, 1000)
 # The choice of root and scale is made on so many labelled images.
 N_FEW = 1000
 N_EPOCHS, N_STEPS, RATE = 10, 400, 3e-3
@@ -159,6 +167,24 @@ class Bench:
         return self.fixed[row]
 
 
+def kernels_table(bench, draws):
+    """Accuracy with 100 labels a class against the number of images that kernels come from."""
+    sizes = [*N_IMAGES, len(bench.X)]
+    print(f"{'':24}" + "".join(f"{size:>14}" for size in sizes))
+    for options in LAYERS:
+        found = np.empty((draws, len(sizes)))
+        for (seed, i), _ in np.ndenumerate(found):
+            rows = np.random.default_rng(seed).permutation(len(bench.X))[: sizes[i]]
+            features = ConvGMMFeatures(**options, random_state=seed).fit(bench.X[np.sort(rows)])
+            labelled = draw_labelled(bench.y, 100, seed)
+            F, F_test = features.transform(bench.X[labelled]), features.transform(bench.X_test)
+            found[seed, i] = 100 * linear_accuracy(F, bench.y[labelled], F_test, bench.y_test)
+        name = "{n_components} of {patch_size} x {patch_size}".format(**options)
+        cells = zip(found.mean(axis=0), found.std(axis=0, ddof=1), strict=True)
+        cells = [f"{mean:.1f} ± {spread:.1f}" for mean, spread in cells]
+        print(f"{name:24}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+
+
 def table(known, draws):
     """Percent of the test images right, mean and deviation over draws."""
     for name, title in DATA.items():
@@ -219,6 +245,7 @@ def main():
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--results", default="few_labels.json", metavar="FILE")
     parser.add_argument("--plot", metavar="FILE", help="of the picture")
+    parser.add_argument("--kernels", action="store_true", help="the other question")
     args = parser.parse_args()
     # The least penalties leave ridge ill-conditioned; a hundred images leave components dead.
     warnings.simplefilter("ignore", LinAlgWarning)
@@ -229,6 +256,10 @@ def main():
     known = json.loads(path.read_text()) if path.exists() else {}
     for name in args.sets:
         bench = Bench(name, args.data)
+        if args.kernels:
+            print(f"\n{DATA[name]}")
+            kernels_table(bench, args.draws)
+            continue
         for row in args.rows:
             for seed in range(args.draws):
                 cells = {n: known.setdefault(f"{name}, {row}, {n}", []) for n in args.labels}
@@ -240,7 +271,8 @@ def main():
                     seconds = time.perf_counter() - started
                     print(f"{name}, {row}, {n}: {accuracy:.4f}, {seconds:.0f} s", flush=True)
                     started = time.perf_counter()
-    table(known, args.draws)
+    if not args.kernels:
+        table(known, args.draws)
     if args.plot:
         plot(known, args.plot)
 
