@@ -110,7 +110,7 @@ def network_accuracy(X, y, X_test, y_test, seed):
         layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
     layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(64 * side**2, 10)]
     network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-    # Fixed beforehand, on training images outside of the draws: no part is held back for it.
+    # Fixed beforehand, on other draws of training images: no labels are held back for it.
     batch = min(64, len(X) // 4)
     n_epochs = max(N_EPOCHS, -(-N_STEPS * batch // len(X)))
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=1e-4)
