@@ -220,9 +220,9 @@ def plot(known, path):
             )
             ends[row] = labels[-1], mean[-1]
         low, high = ax.get_ylim()
-        place = -np.inf
-        for row, end in sorted(ends.items(), key=lambda item: item[1][1]):
-            place = max(end[1], place + (high - low) / 20)
+        place = high
+        for row, end in sorted(ends.items(), key=lambda item: -item[1][1]):
+            place = min(end[1], place - (high - low) / 20)
             line = {"arrowstyle": "-", "color": ROWS[row], "linewidth": 0.6}
             text = {"color": ROWS[row], "va": "center", "fontsize": 9}
             ax.annotate(row, end, (1500, place), arrowprops=line, **text)
@@ -230,6 +230,7 @@ def plot(known, path):
         ax.set_xticks(N_LABELS, N_LABELS)
         ax.minorticks_off()
         ax.grid(axis="y", color="0.9")
+        ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("test images right, percent")
     figure.savefig(path, dpi=120)
