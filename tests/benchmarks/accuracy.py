@@ -48,12 +48,15 @@ def settings():
         "ours, defaults": ours(64),
     }
     one_region = ours(64, patch_size=20, padding=2, reg_covar=1.0, pool_grid=1)
-    strokes = ours(400, patch_size=8, padding=2, normalize=None, reg_covar=1.0)
+    strokes = {
+        f"ours, {n}, 8 x 8": ours(n, patch_size=8, padding=2, normalize=None, reg_covar=1.0)
+        for n in (400, 600)
+    }
     return {
         "mnist": (
             "mnist",
             60_000,
-            {**peers, "ours, 64, one region": one_region, "ours, 400, 8 x 8": strokes},
+            {**peers, "ours, 64, one region": one_region, **strokes},
         ),
         "fashion-10000": (
             "fashion",
