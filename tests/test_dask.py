@@ -1,5 +1,6 @@
 """Dask arrays give the model of the serial fit, whatever their chunks and whoever computes."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -217,10 +218,13 @@ def cluster():
     """Two processes with a thread each, as two machines would be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ports in use, and of tidying up
-        with LocalCluster(
+        local = LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None
-        ) as local:
-            yield local
+        )
+        yield local
+        # Before 2026.8 a cluster of which a worker was killed waits for it for ever.
+        with contextlib.suppress(TimeoutError):
+            local.close(timeout=5)
 
 
 @pytest.fixture
