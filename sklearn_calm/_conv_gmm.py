@@ -590,15 +590,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         learning = self._learning(images)
         if continued:
             check_continued(self.means_, self.n_components, images.geometry)
-        preprocessing, model, sample, fitted_images = prepare(
-            images,
-            grid_or_name(self.assignment),
-            normalize=self.normalize,
-            whiten=self.whiten,
-            reg_covar=self.reg_covar,
-            rng=learning.rng,
-            preprocessing=self._model.preprocessing if continued else None,
-        )
+        known = self._model.preprocessing if continued else None
+        preprocessing, model, sample, fitted_images = self._prepare(images, learning.rng, known)
         learning = learning._replace(batch_size=self._batch_size(fitted_images, self.n_components))
         starts = self._starts(images.geometry, sample, model, learning, continued)
         first = next(starts)
@@ -616,6 +609,17 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         vars(self).update(task.attributes(best))
         self._warn(first, best)
         task.end(best)
+
+    def _prepare(self, images, rng, preprocessing=None):
+        return prepare(
+            images,
+            grid_or_name(self.assignment),
+            normalize=self.normalize,
+            whiten=self.whiten,
+            reg_covar=self.reg_covar,
+            rng=rng,
+            preprocessing=preprocessing,
+        )
 
     def _starts(self, geometry, sample, model, learning, continued):
         """Parameters of each start, one after the other."""
@@ -636,14 +640,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _partial_fit(self, images, first):
         learning = self._learning(images)
         if first:
-            preprocessing, model, sample, _ = prepare(
-                images,
-                grid_or_name(self.assignment),
-                normalize=self.normalize,
-                whiten=self.whiten,
-                reg_covar=self.reg_covar,
-                rng=learning.rng,
-            )
+            preprocessing, model, sample, _ = self._prepare(images, learning.rng)
             model = self._full_model(images.geometry, preprocessing)
             init = check_init(self.init_params, self.n_components, images.geometry)
             parameters = start(sample, model, self.n_components, init, learning)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from sklearn_calm._execution import Workers
-from sklearn_calm._images import Images, home_of, working_dtype
+from sklearn_calm._images import Images, home_of, row_numbers, working_dtype
 from sklearn_calm._namespace import Placement, find_placement
 
 # Statistics that one task adds up.
@@ -69,15 +69,11 @@ class BlockImages:
         return self.X.shape[0]
 
     @property
-    def dtype(self):
-        """Precision of batches."""
-        return self.placement.dtype
-
-    @property
     def home(self):
         """Where fitted attributes go."""
         return Placement("numpy", None, self.dtype)
 
+    dtype = Images.dtype
     weights = Images.weights
     total_weight = Images.total_weight
     least_weight = Images.least_weight
@@ -85,7 +81,7 @@ class BlockImages:
 
     def on_host(self, rows=slice(None)):
         """The images of the given rows, in ascending order, NumPy in memory."""
-        rows = np.arange(len(self))[rows]
+        rows = row_numbers(rows, len(self))
         parts = _compute(self._tasks(_host_images, rows))
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return Images(np.concatenate(parts), self.geometry, weights, self.home, rows)

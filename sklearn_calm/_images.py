@@ -100,6 +100,11 @@ def home_of(X):
     return Placement(library_of(X), device_of(X), working_dtype(numpy_dtype(X)))
 
 
+def row_numbers(rows, n):
+    """The integers that a slice of n rows stands for; integers as they are."""
+    return np.arange(*rows.indices(n)) if isinstance(rows, slice) else rows
+
+
 class Images:
     """The images of an array, read a few at a time.
 
@@ -117,7 +122,7 @@ class Images:
 
     def __init__(self, X, geometry, sample_weight=None, placement=None, numbers=None):
         self.X = X
-        self.numbers = np.arange(X.shape[0]) if numbers is None else numbers
+        self.numbers = numbers
         self.geometry = geometry
         self.sample_weight = sample_weight
         self.placement = home_of(X) if placement is None else placement
@@ -179,7 +184,7 @@ class Images:
         weights = None if self.sample_weight is None else self.weights(rows)
         placement = Placement("numpy", None, self.dtype)
         X = to_numpy(take(self.X, rows))
-        return Images(X, self.geometry, weights, placement, self.numbers[rows])
+        return Images(X, self.geometry, weights, placement, self._numbers(rows))
 
     def patches(self, rows, positions):
         """The patches at given positions of given images, rows in ascending order.
@@ -210,6 +215,10 @@ class Images:
         """merge(... merge(step(self, first batch), step(self, second batch)) ...)."""
         return workers.map_reduce(partial(step, self), self.batches(batch_size, rows), merge)
 
+    def _numbers(self, rows):
+        # None is kept for what only counts: images may be billions.
+        return row_numbers(rows, len(self)) if self.numbers is None else self.numbers[rows]
+
     def _check_finite(self, batch, rows):
         # Squares are summed over images and over seeds: there has to be room for such sums as well.
         most = 1e-6 * float(np.finfo(self.dtype).max)
@@ -221,7 +230,7 @@ class Images:
         largest = math.sqrt(most / math.prod(batch.shape[1:]))
         finite = to_numpy(xp.all(xp.abs(batch) <= largest, axis=(1, 2, 3)))
         if not finite.all():
-            first = self.numbers[rows][np.argmin(finite)]
+            first = self._numbers(rows)[np.argmin(finite)]
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
                 f"for {self.dtype}, beyond {largest:.0e}. ConvGMMFeatures does not accept missing "
