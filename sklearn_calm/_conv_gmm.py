@@ -142,11 +142,13 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Whether to learn the weights of the components; False keeps them uniform, as the paper
         does, and where kernels of rare patches are to count as much as others.
 
-    pooling : {"logsumexp", "max", "mean", "triangle"} or None, default="triangle"
+    pooling : {"logsumexp", "max", "mean", "tempered", "triangle"} or None, default="triangle"
         How the log joint of a component is pooled over each region: "logsumexp", the paper's log
-        posterior; "max"; "mean" of its responsibilities; "triangle", the mean of what lies above
-        the mean of all components. "triangle" does best in a linear classifier; "mean" is to be
-        read as shares. None returns the maps themselves, of shape (n, rows, columns,
+        posterior; "max"; "mean" of its responsibilities; "tempered", the mean of responsibilities
+        whose log joint is divided by the values of a patch, which makes them soft; "triangle", the
+        mean of what lies above the mean of all components. "triangle" does best in a first layer
+        under a linear classifier, "tempered" in a second; "mean" is to be read as shares. None
+        returns the maps themselves, of shape (n, rows, columns,
         n_components), as images for a next layer.
 
     pool_grid : int or tuple (rows, columns), default=4
@@ -289,7 +291,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         "reg_covar": [Interval(numbers.Real, 0, None, closed="left")],
         "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
         "learn_weights": ["boolean"],
-        "pooling": [StrOptions({"logsumexp", "max", "mean", "triangle"}), None],
+        "pooling": [StrOptions({"logsumexp", "max", "mean", "tempered", "triangle"}), None],
         "pool_grid": [POSITIVE_INT, tuple, list],
         "flatten": ["boolean"],
         "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
@@ -320,7 +322,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         reg_covar: float = 0.1,
         noise_variance: Literal["auto"] | float = "auto",
         learn_weights: bool = True,
-        pooling: Literal["logsumexp", "max", "mean", "triangle"] | None = "triangle",
+        pooling: Literal["logsumexp", "max", "mean", "tempered", "triangle"] | None = "triangle",
         pool_grid: int | tuple[int, int] = 4,
         flatten: bool = True,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",

@@ -2,7 +2,7 @@
 
 from itertools import repeat
 
-from sklearn_calm._em import ConvLayer, log_joint, log_likelihoods, responsibilities
+from sklearn_calm._em import Cells, ConvLayer, log_joint, log_likelihoods, responsibilities
 from sklearn_calm._namespace import array_namespace, copied
 from sklearn_calm._patches import correlate_rows
 from sklearn_calm._pooling import pool, pool_triangle
@@ -11,9 +11,14 @@ from sklearn_calm._scratch import Scratch
 
 def feature_layer(layer, model, pooling, placement):
     """The layer whose maps are pooled, prepared for where batches are worked on."""
+    return pooled_layer(layer, pooling).prepared(model.geometry, placement)
+
+
+def pooled_layer(layer, pooling):
+    """The layer that gives what a pooling starts from, if that is not the log joint."""
     if pooling == "triangle":
-        layer = less_mean(layer)
-    return layer.prepared(model.geometry, placement)
+        return less_mean(layer)
+    return tempered(layer) if pooling == "tempered" else layer
 
 
 def pools_by_row(layer, pooling):
@@ -24,6 +29,12 @@ def pools_by_row(layer, pooling):
 def less_mean(layer):
     """The layer whose maps are those of `layer` less the mean of all components (eq. 20)."""
     return ConvLayer(layer.weight - layer.weight.mean(axis=0), layer.bias - layer.bias.mean())
+
+
+def tempered(layer):
+    """The layer whose log joint is per value of a patch, not per patch (eq. 27)."""
+    length = layer.weight.shape[1]
+    return ConvLayer(layer.weight / length, layer.bias / length)
 
 
 def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None):
@@ -38,9 +49,16 @@ def batch_features(rows, images, layer, model, pooling, pool_grid, scratch=None)
     maps = log_joint(patches, layer, scratch)
     if pooling is None:
         return copied(array_namespace(maps).permute_dims(maps, (1, 0, 2, 3)))
-    if pooling == "mean":
-        maps = responsibilities(maps, model.cells)
+    if pooling in ("mean", "tempered"):
+        maps, pooling = responsibilities(maps, share_cells(model, pooling)), "mean"
     return pool(maps, pooling, pool_grid)
+
+
+def share_cells(model, pooling):
+    """The cells over which shares add up to one: tempered ones do at every position."""
+    if pooling == "mean":
+        return model.cells
+    return Cells.from_assignment("patch", model.geometry.map_shape)
 
 
 def _triangle(patches, layer, pool_grid, scratch):

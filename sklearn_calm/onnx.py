@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._em import Cells, ConvLayer
-from sklearn_calm._features import less_mean
+from sklearn_calm._features import pooled_layer
 from sklearn_calm._geometry import even_edges
 from sklearn_calm._validation import check_geometry, check_grid, check_shape, grid_or_name
 
@@ -244,14 +244,13 @@ def _images(nodes, variable, geometry, *, centre):
 
 
 def _maps(nodes, images, model, geometry):
-    """Apply the layer: (n, n_components, rows, columns); for "triangle" less the mean (eq. 20)."""
+    """Apply the layer, as the pooling wants it: (n, n_components, rows, columns)."""
     n_components = len(model.conv_bias_)
     layer = ConvLayer(
         model.conv_weight_.reshape(n_components, -1).astype(np.float64),
         model.conv_bias_.astype(np.float64),
     )
-    if model.pooling == "triangle":
-        layer = less_mean(layer)
+    layer = pooled_layer(layer, model.pooling)
     weight = layer.weight.reshape(n_components, *geometry.kernel_shape).transpose(0, 3, 1, 2)
     weight, bias = weight.astype(np.float32), layer.bias.astype(np.float32)
     window = {"kernel_shape": list(geometry.patch_size), "strides": list(geometry.stride)}
@@ -277,14 +276,16 @@ def _features(nodes, maps, model, geometry):
     """Pool the maps, or give them as they are."""
     if model.pooling is None:
         return nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
-    if model.pooling == "mean":
+    if model.pooling == "tempered":
+        maps = nodes("Softmax", maps, axis=COMPONENT)
+    elif model.pooling == "mean":
         cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
         maps = _responsibilities(nodes, maps, cells)
     elif model.pooling == "triangle":
         maps = nodes("Relu", maps)
     grid = check_grid("pool_grid", model.pool_grid, geometry.map_shape)
     edges = [even_edges(side, n) for side, n in zip(geometry.map_shape, grid, strict=True)]
-    if model.pooling in ("mean", "triangle"):
+    if model.pooling in ("mean", "tempered", "triangle"):
         pooled = _mean_regions(nodes, maps, edges)
     else:
         reduction = {"logsumexp": "ReduceLogSumExp", "max": "ReduceMax"}[model.pooling]

@@ -17,7 +17,7 @@ SMALL = {
 }
 RAW = {"normalize": None, "whiten": False}
 ASSIGNMENTS = ["image", (2, 2), "patch"]
-POOLINGS = ["logsumexp", "max", "mean", "triangle"]
+POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle"]
 PREPROCESSINGS = {
     "raw": RAW,
     "contrast": {"normalize": "contrast", "whiten": False},

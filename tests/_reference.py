@@ -329,10 +329,11 @@ def objective(stats, noise_variance):
 # Features
 
 
-def pool(joint, gamma, pooling, pool_grid):
+def pool(joint, gamma, pooling, pool_grid, patch_length=None):
     """Pool maps (rows, cols, K) over a (grid rows, grid cols) grid of regions.
 
     Returns (grid rows * grid cols * K,), by region row, region column, component (fastest).
+    Tempered shares need to know how many values a patch has.
     """
     rows, cols, n_components = joint.shape
     features = []
@@ -345,6 +346,9 @@ def pool(joint, gamma, pooling, pool_grid):
                 feature = np.max(scores)
             elif pooling == "mean":
                 feature = np.mean([gamma[r, c, k] for r, c in region])
+            elif pooling == "tempered":
+                per_value = [joint[r, c] / patch_length for r, c in region]
+                feature = np.mean([np.exp(v[k]) / np.exp(v).sum() for v in per_value])
             elif pooling == "triangle":
                 feature = np.mean(
                     [max(0, joint[r, c, k] - np.mean(joint[r, c])) for r, c in region]

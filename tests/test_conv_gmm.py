@@ -231,7 +231,7 @@ def test_names_and_columns_have_the_same_order(pooling):
     cells = _reference.cells("patch", 6, 7)
     gamma = [_reference.responsibilities(joint, cells) for joint in maps]
     twin = np.array(
-        [_reference.pool(m, g, pooling, (2, 3)) for m, g in zip(maps, gamma, strict=True)]
+        [_reference.pool(m, g, pooling, (2, 3), 9) for m, g in zip(maps, gamma, strict=True)]
     ).reshape(30, 2, 3, 4)
     for column, name in zip(features.T, names, strict=True):
         found = re.fullmatch(r"convgmmfeatures_row(\d)_column(\d)_component(\d)", name)

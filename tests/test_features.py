@@ -16,7 +16,7 @@ from sklearn_calm._em import conv_layer
 from sklearn_calm._features import batch_features, feature_layer
 from sklearn_calm._images import Images
 
-POOLINGS = ["logsumexp", "max", "mean", "triangle"]
+POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle"]
 
 
 def literal_maps(problem, parameters):
@@ -44,7 +44,7 @@ def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool
     layer = with_spectrum(layer, problem.model) if by_spectrum else layer
     features = batch_features(slice(None), problem.images, layer, problem.model, pooling, pool_grid)
     expected = [
-        _reference.pool(joint, gamma, pooling, pool_grid)
+        _reference.pool(joint, gamma, pooling, pool_grid, problem.model.geometry.patch_length)
         for joint, gamma in literal_maps(problem, parameters)
     ]
     assert_allclose(features, expected, rtol=1e-9, atol=1e-11)

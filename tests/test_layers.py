@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_calm import ConvGMMFeatures, _init, _reseeding, _training
 
-POOLINGS = ["logsumexp", "max", "mean", "triangle"]
+POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle"]
 MAPS = {"all maps": {"pooling": None}, "pooled maps": {"pool_grid": (3, 2), "flatten": False}}
 maps = pytest.mark.parametrize("maps", MAPS.values(), ids=MAPS)
 seeds = pytest.mark.parametrize("seed", [0, 1])

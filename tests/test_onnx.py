@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm.onnx import to_onnx
 
-POOLINGS = ["logsumexp", "max", "mean", "triangle", None]
+POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle", None]
 PREPROCESSINGS = [(None, False), (None, True), ("contrast", False), ("contrast", True)]
 # (image_shape, patch_size, stride, padding)
 GEOMETRIES = [
@@ -159,7 +159,7 @@ def digits(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize("normalize", [None, "contrast"])
-@pytest.mark.parametrize("pooling", ["logsumexp", "max", "mean", "triangle"])
+@pytest.mark.parametrize("pooling", ["logsumexp", "max", "mean", "tempered", "triangle"])
 def test_a_whole_pipeline(dtype, normalize, pooling):
     X, y = digits(dtype)
     model = make_pipeline(
