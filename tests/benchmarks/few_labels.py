@@ -196,7 +196,8 @@ def table(known, draws):
                 cell = f"{found.mean():.1f} ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
                 cells += f"{cell + '*' * (0 < len(found) < draws):>14}"
             print(f"{row:24}{cells}")
-    print(f"\n* fewer than {draws} draws")
+    if any(0 < len(found) < draws for found in known.values()):
+        print(f"\n* fewer than {draws} draws")
 
 
 def plot(known, path):
@@ -226,7 +227,7 @@ def plot(known, path):
             line = {"arrowstyle": "-", "color": ROWS[row], "linewidth": 0.6}
             text = {"color": ROWS[row], "va": "center", "fontsize": 9}
             ax.annotate(row, end, (1500, place), arrowprops=line, **text)
-        ax.set(title=title, xlabel="labels of each class", xscale="log", xlim=(8, 25000))
+        ax.set(title=title, xlabel="labels of each class", xscale="log", xlim=(8, 40000))
         ax.set_xticks(N_LABELS, N_LABELS)
         ax.minorticks_off()
         ax.grid(axis="y", color="0.9")
