@@ -12,6 +12,7 @@ from _twins import (
     numpy_in,
     with_spectrum,
 )
+from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._em import conv_layer
 from sklearn_calm._features import batch_features, feature_layer
 from sklearn_calm._images import Images
@@ -96,3 +97,25 @@ def test_images_are_independent_of_their_batch(pooling):
     alone = [batch_features(slice(i, i + 1), *arguments)[0] for i in range(4)]
     assert_allclose(alone, whole, rtol=1e-10, atol=1e-12)
     assert_array_equal(batch_features(slice(None), *arguments), whole)
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@pytest.mark.parametrize("seed", [5, 6])
+def test_tempered_shares_of_a_region_add_up_to_one(assignment, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, assignment, "both")
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    layer = feature_layer(layer, problem.model, "tempered", problem.images.placement)
+    features = batch_features(slice(None), problem.images, layer, problem.model, "tempered", (2, 3))
+    shares = features.reshape(len(features), 6, -1)
+    assert_allclose(shares.sum(axis=-1), 1, rtol=1e-12)
+    assert shares.min() > 0
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_patches_of_one_value_have_no_temperature(seed):
+    X = np.random.default_rng(seed).normal(size=(6, 5, 4))
+    options = {"patch_size": 1, "normalize": None, "max_iter": 3, "tol": 0, "random_state": seed}
+    model = ConvGMMFeatures(3, **options, pooling="mean", pool_grid=2).fit(X)
+    shares = model.transform(X)
+    assert_allclose(model.set_params(pooling="tempered").transform(X), shares, rtol=1e-12)
