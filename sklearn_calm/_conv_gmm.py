@@ -131,8 +131,9 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     reg_covar : float, default=0.1
         Ridge added to the covariance that whitening inverts, relative to the mean variance. Raise
-        it to 1 for strokes, for large patches and for noisy images; lower it with care, as then
-        what whitening amplifies is noise.
+        it to 0.3 for hundreds of components, to 1 for strokes, for large patches and for noisy
+        images, to 10 for a second layer; lower it with care, as then what whitening amplifies is
+        noise.
 
     noise_variance : "auto" or float, default="auto"
         Variance of the noise. "auto" learns it; a float keeps it, as the paper does with 1.0. A
@@ -148,8 +149,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         whose log joint is divided by the values of a patch, which makes them soft; "triangle", the
         mean of what lies above the mean of all components. "triangle" does best in a first layer
         under a linear classifier, "tempered" in a second; "mean" is to be read as shares. None
-        returns the maps themselves, of shape (n, rows, columns,
-        n_components), as images for a next layer.
+        returns the maps themselves, of shape (n, rows, columns, n_components), as images for a
+        next layer.
 
     pool_grid : int or tuple (rows, columns), default=4
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower

@@ -3,8 +3,8 @@ Two layers
 ==========
 
 Maps of a layer are images for a next one, whose kernels are arrangements of the first layer's.
-What makes it worth its time is a pooled map between, and soft shares at the end: the digits are
-too easy to tell, but with many images two layers get ahead of one with as many features.
+With a pooled map between them and soft shares at the end, two layers are level with one that has as
+many features, or a little ahead.
 """
 
 # %%

@@ -42,13 +42,19 @@ class Flat(TransformerMixin, BaseEstimator):
 
 
 class KMeansFeatures(TransformerMixin, BaseEstimator):
-    """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, sums over a grid."""
+    """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, sums over a grid.
 
-    def __init__(self, n_clusters=248, patch_size=6, pool_grid=4, n_patches=400_000, seed=0):
+    Their ridge of the whitening is 0.1.
+    """
+
+    def __init__(
+        self, n_clusters=248, patch_size=6, pool_grid=4, n_patches=400_000, ridge=0.1, seed=0
+    ):
         self.n_clusters = n_clusters
         self.patch_size = patch_size
         self.pool_grid = pool_grid
         self.n_patches = n_patches
+        self.ridge = ridge
         self.seed = seed
 
     def fit(self, X, y=None):
@@ -58,7 +64,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         patches = self._normalize(windows[rows, ys, xs].reshape(self.n_patches, -1))
         self.mean_ = patches.mean(axis=0)
         variances, axes = np.linalg.eigh(np.cov(patches - self.mean_, rowvar=False))
-        self.whitener_ = ((axes / np.sqrt(variances + 0.1)) @ axes.T).astype(np.float32)
+        self.whitener_ = ((axes / np.sqrt(variances + self.ridge)) @ axes.T).astype(np.float32)
         self.kmeans_ = MiniBatchKMeans(
             self.n_clusters, batch_size=4096, n_init=1, random_state=self.seed
         ).fit(self._whiten(patches))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import dask.array as da
 import numpy as np
 from accuracy import climb, load, standardized
+from peers import KMeansFeatures
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
@@ -110,6 +111,8 @@ def wide_rows(padding, seed):
         return make_pipeline(ours(400, 4, flatten=False), FunctionTransformer(np.sqrt), second)
 
     return {
+        "k-means, 711, 3 x 3": KMeansFeatures(711, pool_grid=3, seed=seed),
+        "k-means, 711, 3 x 3, ridge 0.3": KMeansFeatures(711, pool_grid=3, ridge=0.3, seed=seed),
         "one layer, 400, 4 x 4": ours(400, 4),
         "one layer, 711, 3 x 3": ours(711, 3),
         "400, 4 x 4, then 711 of 2 x 2": deep(711),
