@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
+from _models import POOLINGS
 from _twins import (
     ASSIGNMENTS,
     GEOMETRIES,
@@ -16,8 +17,6 @@ from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._em import conv_layer
 from sklearn_calm._features import batch_features, feature_layer
 from sklearn_calm._images import Images
-
-POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle"]
 
 
 def literal_maps(problem, parameters):

@@ -14,9 +14,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from _models import POOLINGS
 from sklearn_calm import ConvGMMFeatures, _init, _reseeding, _training
 
-POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle"]
 MAPS = {"all maps": {"pooling": None}, "pooled maps": {"pool_grid": (3, 2), "flatten": False}}
 maps = pytest.mark.parametrize("maps", MAPS.values(), ids=MAPS)
 seeds = pytest.mark.parametrize("seed", [0, 1])
