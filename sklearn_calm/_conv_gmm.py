@@ -23,20 +23,28 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.namespace import array_namespace, find_placement, is_dask, to_numpy
+from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._callbacks import CallbackSupportMixin, begin_fit, without_callbacks
-from sklearn_calm._convergence import ConvergenceMonitor
-from sklearn_calm._dask import BlockImages, map_images, whole_images
-from sklearn_calm._em import Cells, PatchModel
-from sklearn_calm._execution import Workers
-from sklearn_calm._features import (
+from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
+from sklearn_calm._images.reader import Images, home_of
+from sklearn_calm._mixture.cells import Cells
+from sklearn_calm._mixture.features import (
     batch_features,
     batch_log_likelihoods,
     feature_layer,
     pools_by_row,
 )
-from sklearn_calm._images import Images, home_of
-from sklearn_calm._namespace import array_namespace, find_placement, is_dask, to_numpy
-from sklearn_calm._scratch import Scratch
+from sklearn_calm._mixture.history import ConvergenceMonitor
+from sklearn_calm._mixture.model import PatchModel
+from sklearn_calm._mixture.training import (
+    Learning,
+    fit_best,
+    prepare,
+    start,
+    stepwise_update,
+)
 from sklearn_calm._state import (
     fit_attributes,
     kept_on_error,
@@ -44,13 +52,6 @@ from sklearn_calm._state import (
     parameters_of,
     plain,
     restored,
-)
-from sklearn_calm._training import (
-    Learning,
-    fit_best,
-    prepare,
-    start,
-    stepwise_update,
 )
 from sklearn_calm._validation import (
     check_array,

@@ -6,9 +6,9 @@ import numbers
 import numpy as np
 from sklearn.utils.validation import _check_feature_names, _check_sample_weight, validate_data
 
-from sklearn_calm._geometry import PatchGeometry
-from sklearn_calm._images import check_n_axes, holds_images, resolve_image_shape
-from sklearn_calm._namespace import array_namespace, is_dask, library_of
+from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of
+from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
 
 try:
     from sklearn.utils._array_api import check_same_namespace

@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._conv_gmm import ConvGMMFeatures
-from sklearn_calm._em import Cells, ConvLayer
-from sklearn_calm._features import pooled_layer
-from sklearn_calm._geometry import even_edges
+from sklearn_calm._convolution.geometry import even_edges
+from sklearn_calm._mixture.cells import Cells
+from sklearn_calm._mixture.features import pooled_layer
+from sklearn_calm._mixture.model import ConvLayer
 from sklearn_calm._validation import check_geometry, check_grid, check_shape, grid_or_name
 
 if TYPE_CHECKING:

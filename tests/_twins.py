@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 import _reference
-from sklearn_calm import _fourier
-from sklearn_calm._em import Cells, MixtureParameters, PatchModel, conv_layer
-from sklearn_calm._execution import Workers
-from sklearn_calm._geometry import PatchGeometry
-from sklearn_calm._images import Images
-from sklearn_calm._namespace import Placement
-from sklearn_calm._preprocessing import Preprocessing
-from sklearn_calm._scratch import Scratch
-from sklearn_calm._training import Learning
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.namespace import Placement
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._convolution import fourier
+from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture.cells import Cells
+from sklearn_calm._mixture.model import MixtureParameters, PatchModel, conv_layer
+from sklearn_calm._mixture.preprocessing import Preprocessing
+from sklearn_calm._mixture.training import Learning
 
 HEIGHT, WIDTH = 7, 8
 FLOOR = 0.05
@@ -66,7 +67,7 @@ def layer_of(parameters, model, by_spectrum):
 
 
 def with_spectrum(layer, model):
-    return layer._replace(spectrum=_fourier.spectrum(layer.weight, model.geometry))
+    return layer._replace(spectrum=fourier.spectrum(layer.weight, model.geometry))
 
 
 def make_problem(

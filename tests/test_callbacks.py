@@ -272,7 +272,7 @@ def test_copies_are_right_where_components_are_re_seeded():
 
 @needs_callbacks
 def test_copies_are_right_where_patches_are_sampled(monkeypatch):
-    monkeypatch.setattr("sklearn_calm._init.MAX_PATCHES", 300)
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 300)
     X, keeper = make_images(7), Keeper()
     make().set_callbacks(keeper).fit(X)
     for max_iter, copy in enumerate(keeper.kept, start=1):

@@ -125,7 +125,7 @@ def test_links_to_pages_lead_somewhere(page):
 
 @every_page
 def test_names_in_the_code_exist(page):
-    """``_em.m_step``, ``_init.MAX_PATCHES`` and the like."""
+    """``_em.m_step``, ``seeds.MAX_PATCHES`` and the like."""
     for module, name in re.findall(r"``(_[a-z]+(?:_[a-z]+)*)\.(\w+)``", read(page)):
         found = importlib.import_module(f"sklearn_calm.{module}")
         assert hasattr(found, name), f"sklearn_calm.{module} has no {name}"
@@ -159,26 +159,31 @@ def test_the_api_page_lists_all_public_names():
 
 def listed_modules():
     """Those in the table of the design page, from top to bottom."""
-    return re.findall(r"^``(_\w+)`` {2,}\S", read("design"), re.MULTILINE)
+    return re.findall(r"^``(_[\w.]+)`` {2,}\S", read("design"), re.MULTILINE)
+
+
+def private_modules():
+    """The private modules of the package, each by its dotted name."""
+    package = ROOT / "sklearn_calm"
+    files = [*package.glob("_[a-z]*.py"), *package.glob("_*/[a-z]*.py")]
+    return {".".join(path.relative_to(package).with_suffix("").parts) for path in files}
 
 
 def imported_modules(module):
     """The private modules of the package that a module imports."""
-    tree = ast.parse((ROOT / "sklearn_calm" / f"{module}.py").read_text("utf-8"))
+    path = ROOT / "sklearn_calm" / f"{module.replace('.', '/')}.py"
     found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklearn_calm"):
-            parts = node.module.split(".")[1:]
-            found.update(parts or (alias.name for alias in node.names))
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            found.add(node.module)
         elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            found.update(name[1] for name in names if name[0] == "sklearn_calm" and len(name) > 1)
-    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+            found.update(alias.name for alias in node.names)
+    return {name.removeprefix("sklearn_calm.") for name in found if name} & private_modules()
 
 
 def test_the_design_lists_every_module():
-    modules = {path.stem for path in (ROOT / "sklearn_calm").glob("_[a-z]*.py")}
-    assert modules == set(listed_modules())
+    assert private_modules() == set(listed_modules())
 
 
 def test_imports_go_one_way():
@@ -190,8 +195,8 @@ def test_imports_go_one_way():
 
 def test_imports_are_found():
     """What the test above sees, or it could not fail."""
-    assert {"_em", "_training", "_validation"} <= imported_modules("_conv_gmm")
-    assert "_fourier" in imported_modules("_patches")
+    assert {"_mixture.training", "_validation"} <= imported_modules("_conv_gmm")
+    assert "_convolution.fourier" in imported_modules("_convolution.patches")
 
 
 def test_the_citation_is_of_this_version():

@@ -15,7 +15,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from _models import POOLINGS
-from sklearn_calm import ConvGMMFeatures, _init, _reseeding, _training
+from sklearn_calm import ConvGMMFeatures
 
 MAPS = {"all maps": {"pooling": None}, "pooled maps": {"pool_grid": (3, 2), "flatten": False}}
 maps = pytest.mark.parametrize("maps", MAPS.values(), ids=MAPS)
@@ -159,9 +159,9 @@ def test_images_in_a_dask_array_make_maps_block_by_block(maps):
 
 def test_maps_in_a_dask_array_are_never_there_all_at_once(monkeypatch):
     # Samples have sizes of their own, whatever the number of images.
-    monkeypatch.setattr(_init, "MAX_PATCHES", 20_000)
-    monkeypatch.setattr(_training, "SEED_PATCHES", 2000)
-    monkeypatch.setattr(_reseeding, "MAX_IMAGES", 50)
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 20_000)
+    monkeypatch.setattr("sklearn_calm._mixture.training.SEED_PATCHES", 2000)
+    monkeypatch.setattr("sklearn_calm._mixture.reseeding.MAX_IMAGES", 50)
     n, chunk = 4000, 100
     X = np.random.default_rng(9).integers(0, 256, (n, 20, 20), np.uint8)
     stack = make_pipeline(

@@ -63,7 +63,7 @@ def test_batches_of_any_size_follow_the_first(assignment, preprocessing):
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_stream_goes_on_from_a_fit(monkeypatch, sampled):
     if sampled:
-        monkeypatch.setattr("sklearn_calm._init.MAX_PATCHES", 2000)
+        monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 2000)
     X = make_images(33, n=200)
     model = small(max_iter=30, batch_size=16).fit(X)
     fitted, means = model.score(X), model.means_
@@ -82,7 +82,7 @@ def test_a_stream_goes_on_from_a_fit(monkeypatch, sampled):
 def test_a_stream_ends_near_fit(monkeypatch, assignment, preprocessing):
     """From one start; preprocessing and start come from the first batch, here all images."""
     # Seeds drawn in may start where little is left to gain: a share of it would say little.
-    monkeypatch.setattr("sklearn_calm._init.SEED_LENGTH", 1e6)
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.SEED_LENGTH", 1e6)
     X = make_images(32, n=200)
     # As a mixture of all patches, few images have too many optima to compare for more than one.
     n_components = 1 if assignment == "patch" else 3

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_calm._namespace import to_numpy
+from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm.plotting._canvas import canvas, draw_grid
 from sklearn_calm.plotting._components import choose
 from sklearn_calm.plotting._pictures import limits, scaled, stretched, tile_shape

@@ -11,10 +11,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_calm._em import ConvLayer, log_joint, patch_energies
-from sklearn_calm._execution import Workers
-from sklearn_calm._namespace import to_numpy
-from sklearn_calm._scratch import Scratch
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.namespace import to_numpy
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._mixture.model import ConvLayer, log_joint, patch_energies
 from sklearn_calm.plotting._canvas import (
     MARK,
     canvas,

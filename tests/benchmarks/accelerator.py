@@ -19,8 +19,8 @@ from dense_torch import DenseTorchEM
 from timing import compare, machine, report
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._images import home_of
-from sklearn_calm._namespace import find_placement, to_numpy
+from sklearn_calm._arrays.namespace import find_placement, to_numpy
+from sklearn_calm._images.reader import home_of
 
 PASSES = 5
 

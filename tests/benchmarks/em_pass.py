@@ -22,13 +22,12 @@ from sklearn.utils import check_random_state
 from timing import compare, machine, report
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._convergence import ConvergenceMonitor
-from sklearn_calm._execution import Workers
-from sklearn_calm._geometry import PatchGeometry
-from sklearn_calm._images import Images
-from sklearn_calm._scratch import Scratch
-from sklearn_calm._state import parameters_of
-from sklearn_calm._training import (
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture.history import ConvergenceMonitor
+from sklearn_calm._mixture.training import (
     Learning,
     expectation_maximization,
     prepare,
@@ -37,6 +36,7 @@ from sklearn_calm._training import (
     stepwise_stage,
     update,
 )
+from sklearn_calm._state import parameters_of
 
 
 def ours(X, features, learned):

@@ -33,10 +33,10 @@ from sklearn.preprocessing import StandardScaler
 from timing import compare, machine, report, seconds_of
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._em import log_joint
-from sklearn_calm._execution import Workers
-from sklearn_calm._images import Images
-from sklearn_calm._scratch import Scratch
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture.model import log_joint
 
 # Images, shape, patch size, options: as in the paper, and with the defaults.
 PAPER_LIKE = {"assignment": "image", "normalize": None, "whiten": False, "pooling": "logsumexp"}

@@ -1,0 +1,1 @@
+"""Array libraries, and the execution of batches."""

@@ -1,0 +1,1 @@
+"""The convolution: where patches lie, correlation and its adjoint, pooling."""

@@ -1,0 +1,1 @@
+"""The mixture of patches: its cells, its model, expectation-maximisation, features."""

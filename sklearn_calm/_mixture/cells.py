@@ -1,0 +1,67 @@
+"""Cells of positions: each holds one patch of the mixture (docs/mathematics.rst, eq. 1)."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_calm._arrays.namespace import array_namespace, indices, sum_segments
+from sklearn_calm._convolution.geometry import even_edges
+
+# Share of a cell's mass that is lost in the rounding of its log joint anyway.
+NEGLIGIBLE = {"float32": 1e-5, "float64": 1e-13}
+
+
+class Cells(NamedTuple):
+    """Cells of positions: a grid of edges; every position its own cell is the finest grid."""
+
+    row_edges: list[int]
+    column_edges: list[int]
+
+    @classmethod
+    def from_assignment(cls, assignment, map_shape):
+        grid = {"image": (1, 1), "patch": map_shape}.get(assignment, assignment)
+        return cls(*(even_edges(side, n) for side, n in zip(map_shape, grid, strict=True)))
+
+    @property
+    def sizes(self):
+        """Positions in each cell: (cell rows, cell columns)."""
+        return np.outer(np.diff(self.row_edges), np.diff(self.column_edges))
+
+    @property
+    def n_cells(self):
+        return self.sizes.size
+
+    @property
+    def log_uneven(self):
+        """What the priors of cells of uneven size add to the log normaliser of an image (eq. 9)."""
+        return np.log(self.sizes.mean() / self.sizes).sum()
+
+    def negligible_share(self, dtype):
+        """Share of its cell's mass up to which a position is left out (eq. 16)."""
+        return NEGLIGIBLE[dtype.name] / float(self.sizes.max())
+
+    def sums(self, values):
+        """Sums of (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
+        return sum_segments(sum_segments(values, self.row_edges, 0), self.column_edges, 2)
+
+    def peaks(self, maps):
+        """Maximum over the components and positions of each cell: (cell rows, n, cell columns)."""
+        xp = array_namespace(maps)
+        if self.sizes.max() == 1:
+            return xp.max(maps, axis=-1)
+        # Whole output rows first: NumPy is slow at the maxima of short rows.
+        rows = [xp.max(maps[top:bottom, ...], axis=0) for top, bottom in pairwise(self.row_edges)]
+        tall = xp.stack(rows)
+        cells = [tall[:, :, left:right, :] for left, right in pairwise(self.column_edges)]
+        return xp.stack([xp.max(cell, axis=(2, 3)) for cell in cells], axis=2)
+
+    def spread(self, values):
+        """Give every position the value of its cell: the adjoint of a sum over cells."""
+        if self.sizes.max() == 1:
+            return values
+        xp = array_namespace(values)
+        for axis, edges in ((0, self.row_edges), (2, self.column_edges)):
+            cells = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+            values = xp.take(values, indices(cells, values), axis=axis)
+        return values

@@ -1,0 +1,125 @@
+"""Images larger than the memory that the process may take."""
+
+import subprocess
+import sys
+from functools import partial
+from operator import add
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._images.reader import Images
+
+N_IMAGES, SIDE = 400_000, 32  # 400 MB
+LIMIT = 2**28
+
+# RLIMIT_DATA counts memory that is taken, and not files that are mapped.
+BEGIN = """
+import resource, sys
+import numpy as np
+from sklearn_calm import ConvGMMFeatures
+
+path = sys.argv[1]
+features = ConvGMMFeatures(8, pool_grid=1, stride=3, max_iter=3, tol=0, n_jobs=1, random_state=0)
+features.fit(np.random.default_rng(0).random((50, 32, 32)))
+images = np.memmap(path, np.uint8, "r").reshape(-1, 32, 32)
+
+
+def limit():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    most = 1024 * int(status["VmData"].split()[0]) + int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    try:
+        images.copy()
+    except MemoryError:
+        return
+    sys.exit("there is memory enough for all of the images")
+"""
+WAYS = {
+    "memory map": """
+limit()
+features.set_params(assignment="image", max_iter=1).fit(images[::2])
+features.set_params(assignment="patch", max_iter=3).fit(images)
+found = features.transform(images)
+""",
+    "generator": """
+def batches(size=10_000):
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+limit()
+for batch in batches():
+    features.partial_fit(batch)
+found = np.concatenate([features.transform(batch) for batch in batches()])
+""",
+    "zarr store": """
+import dask, dask.array as da, zarr
+
+store = zarr.create_array(path + ".zarr", shape=images.shape, chunks=(5000, 32, 32), dtype="u1")
+for start in range(0, len(images), 5000):
+    store[start : start + 5000] = images[start : start + 5000]
+D = da.from_zarr(store)
+dask.config.set(scheduler="threads", num_workers=2)
+D[:2].compute()
+limit()
+features.fit(D)
+found = features.transform(D).compute()
+""",
+}
+END = """
+assert found.shape == (len(images), 8)
+assert np.isfinite(found).all()
+assert found.std(axis=0).min() > 0
+"""
+
+
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "images"
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        for _ in range(20):
+            file.write(rng.bytes(N_IMAGES * SIDE * SIDE // 20))
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+@pytest.mark.parametrize("way", WAYS)
+def test_images_larger_than_the_memory_that_may_be_taken(large_file, way):
+    command = [sys.executable, "-c", BEGIN + WAYS[way] + END, str(large_file), str(LIMIT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def kind_of_x(images, rows):
+    return [type(images.X).__name__]
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_workers_share_memory_maps(tmp_path, backend):
+    X = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(60, 8, 8))
+    images = Images(X, PatchGeometry((8, 8, 1), (3, 3), (1, 1), (0, 0)))
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        kinds = images.map_reduce(partial(kind_of_x), add, Workers(), 20)
+    assert kinds == ["memmap"] * 3
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("assignment", ["patch", "image"])
+def test_backends_of_joblib_give_the_same_to_the_last_bit(backend, assignment, seed):
+    X = np.random.default_rng(seed).normal(size=(400, 8, 8))
+    options = {"assignment": assignment, "batch_size": 90, "random_state": seed}
+    options |= {"max_iter": 3, "tol": 0}
+    expected = ConvGMMFeatures(4, n_jobs=1, **options).fit(X)
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        found = ConvGMMFeatures(4, **options).fit(X)
+        features = found.transform(X)
+    assert_array_equal(found.means_, expected.means_)
+    assert_array_equal(features, expected.transform(X))

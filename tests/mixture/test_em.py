@@ -1,0 +1,575 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import _reference
+from _twins import (
+    ASSIGNMENTS,
+    GEOMETRIES,
+    PREPROCESSINGS,
+    assert_statistics_close,
+    by_spectrum,
+    layer_of,
+    make_problem,
+    numpy_in,
+)
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.patches import SPARSE_BELOW, view_patches
+from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture.cells import NEGLIGIBLE, Cells
+from sklearn_calm._mixture.em import (
+    DEAD_SHARE,
+    VARIANCE_FLOOR,
+    SufficientStatistics,
+    background,
+    blend,
+    dead_components,
+    e_step,
+    floored_variance,
+    log_likelihoods,
+    m_step,
+    merge,
+    objective,
+    posterior,
+    responsibilities,
+)
+from sklearn_calm._mixture.features import batch_features, batch_log_likelihoods
+from sklearn_calm._mixture.model import (
+    MixtureParameters,
+    PatchModel,
+    conv_layer,
+    energies,
+    log_joint,
+    patch_energies,
+)
+from sklearn_calm._mixture.preprocessing import Preprocessing
+
+assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
+preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
+seeds = pytest.mark.parametrize("seed", [0, 1])
+
+
+def grid_that_fits(assignment, geometry):
+    """(2, 3) on every map but those of one row or two columns."""
+    if isinstance(assignment, str):
+        return assignment
+    (ph, pw), (sv, sh), (pv, pad), _ = geometry
+    map_shape = ((7 + 2 * pv - ph) // sv + 1, (8 + 2 * pad - pw) // sh + 1)
+    return tuple(min(a, b) for a, b in zip(assignment, map_shape, strict=True))
+
+
+def twin(parameters):
+    return _reference.Mixture(*parameters)
+
+
+def engine_maps(problem, parameters):
+    floor = problem.model.preprocessing.contrast_floor
+    patches = view_patches(problem.padded, problem.model.geometry, contrast_floor=floor)
+    return log_joint(patches, conv_layer(parameters, problem.model))
+
+
+# The E-step
+
+
+@assignments
+@preprocessings
+@geometries
+@seeds
+@by_spectrum
+def test_e_step_is_that_of_the_twin(assignment, preprocessing, geometry, seed, by_spectrum):
+    rng = np.random.default_rng(seed)
+    assignment = grid_that_fits(assignment, geometry)
+    problem = make_problem(rng, assignment, preprocessing, geometry)
+    parameters = problem.parameters(rng)
+    layer = layer_of(parameters, problem.model, by_spectrum)
+    actual = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    expected = _reference.e_step(
+        problem.images.X, problem.sample_weight, twin(parameters), problem.setting
+    )
+    assert_statistics_close(actual, expected)
+    n_cells = problem.model.cells.n_cells * problem.sample_weight.sum()
+    assert actual.counts.sum() == pytest.approx(n_cells, rel=1e-10)
+    # The objective and the M-step are pure functions of the statistics.
+    assert objective(actual, 0.7) * actual.n_images == pytest.approx(
+        _reference.objective(expected, 0.7), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("assignment", ["image", (1, 1), "patch"])
+@preprocessings
+def test_a_single_position_is_a_single_cell(assignment, preprocessing):
+    # By any name; the pixels that no patch covers are background.
+    rng = np.random.default_rng(16)
+    problem = make_problem(rng, assignment, preprocessing, ((2, 3), (6, 6), (0, 0), 1), 9)
+    parameters = problem.parameters(rng)
+    layer = conv_layer(parameters, problem.model)
+    actual = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    expected = _reference.e_step(
+        problem.images.X, problem.sample_weight, twin(parameters), problem.setting
+    )
+    assert problem.model.cells.n_cells == 1
+    assert_statistics_close(actual, expected)
+
+
+@assignments
+@preprocessings
+@geometries
+@by_spectrum
+def test_log_likelihood_of_each_image_is_that_of_the_twin(
+    assignment, preprocessing, geometry, by_spectrum
+):
+    rng = np.random.default_rng(2)
+    problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
+    parameters = problem.parameters(rng, noise_variance=0.4)
+    layer = layer_of(parameters, problem.model, by_spectrum)
+    expected = [
+        _reference.image_log_likelihood(image, twin(parameters), problem.setting)
+        for image in problem.images.X
+    ]
+    assert_allclose(log_likelihoods(problem.padded, layer, problem.model, 0.4), expected, rtol=1e-9)
+    rows = slice(1, 3)
+    actual = batch_log_likelihoods(rows, problem.images, layer, problem.model, 0.4)
+    assert_allclose(actual, expected[rows], rtol=1e-9)
+    # The objective of an E-step is the weighted mean of the same.
+    statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    mean = np.average(expected, weights=problem.sample_weight)
+    assert objective(statistics, 0.4) == pytest.approx(mean, rel=1e-9)
+
+
+@assignments
+@preprocessings
+@geometries
+def test_conv_layer_gives_the_log_joint(assignment, preprocessing, geometry):
+    rng = np.random.default_rng(3)
+    problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
+    parameters = problem.parameters(rng)
+    expected = [
+        _reference.log_joint(image, twin(parameters), problem.setting) for image in problem.images.X
+    ]
+    maps = engine_maps(problem, parameters).transpose(1, 0, 2, 3)
+    assert_allclose(maps, expected, rtol=1e-9, atol=1e-10)
+    # As applied, by hand: correlate raw patches, divide by their deviation, add the bias.
+    layer = conv_layer(parameters, problem.model)
+    setting = problem.setting
+    for image, joint in zip(problem.images.X, expected, strict=True):
+        raw = _reference.patch_vectors(image, setting)
+        output = raw @ layer.weight.T
+        if setting.contrast_floor is not None:
+            output /= np.sqrt(raw.var(axis=2) + setting.contrast_floor)[..., None]
+        assert_allclose(output + layer.bias, joint, rtol=1e-9, atol=1e-10)
+
+
+@assignments
+@preprocessings
+@seeds
+def test_responsibilities_are_those_of_the_twin(assignment, preprocessing, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, assignment, preprocessing)
+    parameters = problem.parameters(rng)
+    gamma = responsibilities(engine_maps(problem, parameters), problem.model.cells)
+    for i, image in enumerate(problem.images.X):
+        joint = _reference.log_joint(image, twin(parameters), problem.setting)
+        cells = _reference.cells(assignment, *joint.shape[:2])
+        expected = _reference.responsibilities(joint, cells)
+        assert_allclose(gamma[:, i], expected, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "map_shape"),
+    [("image", (5, 7)), ("patch", (5, 7)), ((2, 3), (5, 7)), ((5, 1), (5, 2)), ((1, 1), (1, 1))],
+)
+def test_cells_are_those_of_the_twin(assignment, map_shape):
+    cells = Cells.from_assignment(assignment, map_shape)
+    expected = _reference.cells(assignment, *map_shape)
+    assert cells.n_cells == len(expected)
+    assert_array_equal(cells.sizes.ravel(), [len(cell) for cell in expected])
+    values = np.random.default_rng(4).normal(size=(map_shape[0], 2, map_shape[1]))
+    sums = cells.sums(values)
+    literal = [[sum(values[r, i, c] for r, c in cell) for i in range(2)] for cell in expected]
+    assert_allclose(sums.transpose(0, 2, 1).reshape(-1, 2), literal, rtol=1e-12)
+    spread = cells.spread(sums)
+    for (r, c), total in [(u, t) for cell, t in zip(expected, literal, strict=True) for u in cell]:
+        assert_allclose(spread[r, :, c], total, rtol=1e-12)
+
+
+@assignments
+@preprocessings
+@pytest.mark.parametrize("cuts", [[1], [2, 3], [1, 2, 3]])
+def test_statistics_add_over_any_split(assignment, preprocessing, cuts):
+    rng = np.random.default_rng(5)
+    problem = make_problem(rng, assignment, preprocessing)
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    whole = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    first, *others = [
+        e_step(images, weights, layer, problem.model)
+        for images, weights in zip(
+            np.split(problem.padded, cuts), np.split(problem.sample_weight, cuts), strict=True
+        )
+    ]
+    merged = first
+    for part in others:
+        merged = merge(merged, part)
+    assert_statistics_close(merged, whole, rtol=1e-11)
+
+
+@assignments
+@preprocessings
+def test_weights_are_repetitions(assignment, preprocessing):
+    rng = np.random.default_rng(6)
+    problem = make_problem(rng, assignment, preprocessing)
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    counts = np.array([1, 3, 0, 2])
+    repeated = np.repeat(problem.padded, counts, axis=0)
+    assert_statistics_close(
+        e_step(problem.padded, counts.astype(float), layer, problem.model),
+        e_step(repeated, np.ones(len(repeated)), layer, problem.model),
+        rtol=1e-11,
+    )
+
+
+@assignments
+@preprocessings
+@geometries
+def test_energies_are_those_of_the_twin(assignment, preprocessing, geometry):
+    rng = np.random.default_rng(7)
+    problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
+    expected = [_reference.energy(image, problem.setting) for image in problem.images.X]
+    assert_allclose(energies(problem.padded, problem.model), [q for q, _ in expected], rtol=1e-9)
+    assert {problem.model.n_values} == {m for _, m in expected}
+    each = patch_energies(problem.padded, problem.model)
+    for i, image in enumerate(problem.images.X):
+        y = _reference.preprocessed_patches(image, problem.setting)
+        assert_allclose(each[:, i], (y**2).sum(axis=2), rtol=1e-9)
+
+
+def test_energy_can_be_left_out():
+    rng = np.random.default_rng(8)
+    problem = make_problem(rng)
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    arguments = (problem.padded, problem.sample_weight, layer, problem.model)
+    full = e_step(*arguments)
+    assert full.energy > 0
+    assert_statistics_close(e_step(*arguments, with_energy=False), full._replace(energy=0.0))
+
+
+def test_used_memory_changes_nothing_and_nothing_is_written_to_the_images():
+    scratch = Scratch()
+    kept = []
+    for seed, (preprocessing, assignment) in enumerate(
+        [("raw", "image"), ("both", "patch"), ("contrast", (2, 3)), ("whitened", "image")] * 2
+    ):
+        rng = np.random.default_rng(seed)
+        problem = make_problem(rng, assignment, preprocessing, n_images=2 + seed % 3)
+        layer = conv_layer(problem.parameters(rng, 2 + seed % 2), problem.model)
+        images = problem.padded.copy()
+        images.flags.writeable = False
+        arguments = (images, problem.sample_weight, layer, problem.model)
+        kept.append((e_step(*arguments, scratch=scratch), e_step(*arguments)))
+        features = (slice(None), problem.images, layer, problem.model)
+        for pooling, grid in [("mean", (1, 1)), ("max", (2, 2)), (None, None)]:
+            used = batch_features(*features, pooling, grid, scratch)
+            kept.append(((used,), (batch_features(*features, pooling, grid),)))
+    # Compared at the end: what a later batch overwrites would show.
+    for used, fresh in kept:
+        for a, b in zip(used, fresh, strict=True):
+            assert_array_equal(a, b)
+
+
+# Where the posterior is sparse
+
+
+@pytest.mark.parametrize("assignment", ["image", (2, 3)])
+@preprocessings
+@seeds
+def test_sparse_posterior_is_the_dense_one(assignment, preprocessing, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, assignment, preprocessing)
+    parameters = problem.parameters(rng, noise_variance=0.01)
+    maps, weights = engine_maps(problem, parameters), problem.sample_weight
+    sparse = posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
+    dense = posterior(maps.copy(), problem.model.cells, weights)
+    assert sparse.positions is not None
+    assert dense.positions is None
+    assert_allclose(sparse.log_normalizers, dense.log_normalizers, rtol=1e-12)
+    # All e_steps of this mixture take the sparse path, so the twin checks their sums.
+    layer = conv_layer(parameters, problem.model)
+    actual = e_step(problem.padded, weights, layer, problem.model)
+    expected = _reference.e_step(problem.images.X, weights, twin(parameters), problem.setting)
+    # Differences of large scores cost some digits.
+    assert_statistics_close(actual, expected, rtol=1e-8)
+    full = np.zeros_like(maps)
+    rows, columns = sparse.positions
+    full.reshape(len(maps), -1, maps.shape[-1])[rows, columns] = sparse.gamma
+    assert_allclose(
+        full * sparse.scale[..., None], dense.gamma * dense.scale[..., None], rtol=1e-10, atol=4e-12
+    )
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("assignment", ["image", (2, 3)])
+@pytest.mark.parametrize("factor", [0.9, 1.5])
+def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignment, factor):
+    # The worst case: in each cell one position, and all the others just too low to be kept.
+    rng = np.random.default_rng(9)
+    cells = Cells.from_assignment(assignment, (40, 50))
+    n_components, limit = 8, NEGLIGIBLE[np.dtype(dtype).name]
+    assert limit <= bound
+    level = np.log(factor * limit / cells.sizes.max() / n_components)
+    maps = np.full((40, 3, 50, n_components), level, dtype=dtype)
+    for top in cells.row_edges[:-1]:
+        for left in cells.column_edges[:-1]:
+            maps[top, :, left, rng.integers(n_components)] = 0
+    masses = np.exp(maps, dtype=np.float64).sum(axis=3)
+    found = posterior(maps, cells, np.ones(3), SPARSE_BELOW)
+    if factor > 1:
+        assert found.positions is None
+        return
+    kept = np.zeros(masses.shape, dtype=bool)
+    kept.reshape(40, -1)[found.positions] = True
+    assert kept.sum() == 3 * cells.n_cells
+    totals = cells.sums(masses)
+    lost = cells.sums(np.where(kept, 0, masses)) / totals
+    assert 0 < lost.max() <= bound
+    # The normaliser counts them still.
+    exact = (np.log(totals) + np.log(cells.sizes.mean() / cells.sizes)[:, None]).sum(axis=(0, 2))
+    eps = np.finfo(dtype).eps
+    assert_allclose(found.log_normalizers, exact, rtol=1e-12, atol=4 * eps * cells.n_cells)
+
+
+@pytest.mark.parametrize("noise_variance", [0.02, 0.7])
+@assignments
+def test_float32_keeps_every_cells_mass(noise_variance, assignment):
+    rng = np.random.default_rng(10)
+    problem = make_problem(rng, assignment, "contrast")
+    parameters = problem.parameters(rng, noise_variance=noise_variance)
+    layer = conv_layer(parameters, problem.model)
+    weights = problem.sample_weight
+    single_layer = layer.prepared(problem.model.geometry, numpy_in(np.float32))
+    single = e_step(problem.padded.astype(np.float32), weights, single_layer, problem.model)
+    double = e_step(problem.padded, weights, layer, problem.model)
+    assert_statistics_close(single, double, rtol=1e-4)
+    n_cells = problem.model.cells.n_cells * weights.sum()
+    assert single.counts.sum() == pytest.approx(n_cells, rel=3e-6)
+    assert single.sums.dtype == single.counts.dtype == np.float64
+
+
+# The M-step and the objective
+
+
+@preprocessings
+@pytest.mark.parametrize("learn_weights", [True, False])
+@pytest.mark.parametrize("noise_variance", ["auto", 0.3])
+@seeds
+def test_m_step_is_that_of_the_twin(preprocessing, learn_weights, noise_variance, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, "image", preprocessing)
+    old = problem.parameters(rng)._replace(weights=np.full(3, 1 / 3))
+    layer = conv_layer(old, problem.model)
+    statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    actual = m_step(
+        statistics,
+        old,
+        problem.model.preprocessing,
+        learn_weights=learn_weights,
+        noise_variance=noise_variance,
+    )
+    expected = _reference.m_step(
+        _reference.Statistics(*statistics),
+        learn_weights,
+        noise_variance,
+        problem.setting.mean,
+        problem.setting.whitener,
+    )
+    assert_allclose(actual.means, expected.means, rtol=1e-10)
+    assert_allclose(actual.weights, expected.weights, rtol=1e-10)
+    assert actual.noise_variance == pytest.approx(expected.noise_variance, rel=1e-9)
+    assert type(actual.noise_variance) is float
+
+
+def test_m_step_maximises_the_expected_log_joint():
+    # Eqs. 6 to 8 from their definition: no step away from the result gains anything.
+    rng = np.random.default_rng(11)
+    problem = make_problem(rng, "image", "raw")
+    old = problem.parameters(rng)
+    statistics = e_step(
+        problem.padded, problem.sample_weight, conv_layer(old, problem.model), problem.model
+    )
+
+    def expected_log_joint(means, weights, noise_variance):
+        sums, counts = statistics.sums, statistics.counts
+        fit = np.sum(means * sums) - counts @ (means**2).sum(axis=1) / 2
+        noise = background(statistics.energy, statistics.n_values, noise_variance)
+        return fit / noise_variance + counts @ np.log(weights) + noise
+
+    best = m_step(statistics, old, Preprocessing(), learn_weights=True, noise_variance="auto")
+    top = expected_log_joint(*best)
+    for _ in range(50):
+        means = best.means + rng.normal(size=best.means.shape) * 0.01
+        weights = best.weights * np.exp(rng.normal(size=3) * 0.05)
+        weights /= weights.sum()
+        variance = best.noise_variance * np.exp(rng.normal() * 0.05)
+        assert expected_log_joint(means, *best[1:]) < top
+        assert expected_log_joint(best.means, weights, best.noise_variance) < top
+        assert expected_log_joint(*best[:2], variance) < top
+
+
+def test_a_component_without_patches_keeps_its_mean():
+    old = MixtureParameters(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, 0.5]), 1.0)
+    statistics = SufficientStatistics(
+        np.array([[2.0, 6.0], [0.0, 0.0]]), np.array([2.0, 0.0]), -1.0, 50.0, 10.0, 5.0
+    )
+    new = m_step(statistics, old, Preprocessing(), learn_weights=True, noise_variance="auto")
+    assert_array_equal(new.means, [[1.0, 3.0], [3.0, 4.0]])
+    # Next to nothing, but not zero: its logarithm is a feature.
+    assert_allclose(new.weights, [1.0, 0.0], atol=1e-9)
+    assert new.weights[1] > 0
+    assert new.noise_variance == pytest.approx((50 - 2 * 10) / 10)
+
+
+def test_noise_variance_has_a_floor():
+    rng = np.random.default_rng(12)
+    statistics = SufficientStatistics(rng.normal(size=(2, 3)), np.ones(2), 0.0, 8.0, 4.0, 2.0)
+    assert floored_variance(statistics) == 2.0
+    assert floored_variance(statistics, 6.0) == 0.5
+    assert floored_variance(statistics, 8.0) == pytest.approx(2 * VARIANCE_FLOOR)
+    assert floored_variance(statistics, 9.0) == pytest.approx(2 * VARIANCE_FLOOR)
+    assert floored_variance(statistics._replace(energy=0.0)) == 1.0
+
+
+def test_dead_components_have_a_thousandth_of_an_even_share():
+    counts = np.array([1.0, DEAD_SHARE * 0.2, DEAD_SHARE * 0.4, 0.0])
+    statistics = SufficientStatistics(np.zeros((4, 2)), counts, 0.0, 1.0, 1.0, 1.0)
+    assert_array_equal(dead_components(statistics, 1.0), [False, True, False, True])
+    # Half of the lightest image's cell keeps a component alive, however small its share.
+    assert_array_equal(dead_components(statistics, DEAD_SHARE * 0.2), [False, False, False, True])
+
+
+def test_blend_is_a_mean_of_statistics_per_image():
+    rng = np.random.default_rng(13)
+
+    def random_statistics(n_images):
+        return SufficientStatistics(
+            rng.normal(size=(2, 3)), rng.uniform(size=2), *rng.uniform(1, 9, size=3), n_images
+        )
+
+    old, new = random_statistics(4.0), random_statistics(10.0)
+    blended = blend(old, new, 0.3)
+    assert blended.n_images == pytest.approx(1)
+    for a, b, c in zip(blended, old, new, strict=True):
+        assert_allclose(a, 0.7 * b / 4 + 0.3 * c / 10, rtol=1e-12)
+
+
+# The law
+
+
+@assignments
+@preprocessings
+@pytest.mark.parametrize("learn_weights", [True, False])
+@pytest.mark.parametrize("noise_variance", ["auto", 0.5])
+@seeds
+def test_the_objective_never_falls(assignment, preprocessing, learn_weights, noise_variance, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, assignment, preprocessing, n_images=9)
+    parameters = problem.parameters(rng, noise_variance=0.5)
+    if not learn_weights:
+        parameters = parameters._replace(weights=np.full(3, 1 / 3))
+    images, model = problem.padded, problem.model
+    history = []
+    for _ in range(25):
+        layer = conv_layer(parameters, model)
+        statistics = e_step(images, problem.sample_weight, layer, model)
+        history.append(objective(statistics, parameters.noise_variance))
+        parameters = m_step(
+            statistics,
+            parameters,
+            model.preprocessing,
+            learn_weights=learn_weights,
+            noise_variance=noise_variance,
+        )
+    gains = np.diff(history)
+    assert gains.min() > -1e-11 * np.abs(history).max()
+    assert history[-1] - history[0] > 0.1
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES[1:])
+@assignments
+def test_the_objective_never_falls_for_any_geometry(assignment, geometry):
+    rng = np.random.default_rng(14)
+    assignment = grid_that_fits(assignment, geometry)
+    problem = make_problem(rng, assignment, "both", geometry, n_images=9)
+    parameters, history = problem.parameters(rng, 5), []
+    for _ in range(25):
+        layer = conv_layer(parameters, problem.model)
+        statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+        history.append(objective(statistics, parameters.noise_variance))
+        parameters = m_step(
+            statistics,
+            parameters,
+            problem.model.preprocessing,
+            learn_weights=True,
+            noise_variance="auto",
+        )
+    assert np.diff(history).min() > -1e-11 * np.abs(history).max()
+
+
+# The density
+
+
+@pytest.mark.parametrize(
+    ("width", "patch_width", "stride", "step"),
+    [(2, 1, 1, 0.1), (2, 2, 1, 0.1), (3, 2, 1, 0.25), (3, 1, 2, 0.25)],
+)
+@seeds
+def test_one_cell_on_raw_pixels_is_a_density(width, patch_width, stride, step, seed):
+    rng = np.random.default_rng(seed)
+    geometry = PatchGeometry((1, width, 1), (1, patch_width), (1, stride), (0, 0))
+    cells = Cells.from_assignment("image", geometry.map_shape)
+    model = PatchModel(geometry, cells, Preprocessing())
+    parameters = MixtureParameters(
+        rng.uniform(-1.5, 1.5, size=(2, patch_width)), np.array([0.3, 0.7]), 0.5
+    )
+    axis = np.arange(-6, 6 + step / 2, step)
+    grid = np.stack(np.meshgrid(*[axis] * width, indexing="ij"), axis=-1)
+    images = grid.reshape(-1, 1, width, 1)
+    layer = conv_layer(parameters, model)
+    densities = np.exp(log_likelihoods(images, layer, model, 0.5))
+    assert densities.sum() * step**width == pytest.approx(1, abs=1e-6)
+
+
+# The paper's layer
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (2, 1)])
+@seeds
+def test_the_papers_pass_and_features(padding, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(
+        rng, "image", "raw", ((4, 3), (1, 1), padding, 1), n_images=5, weighted=False
+    )
+    kernels = rng.normal(size=(3, 4, 3))
+    parameters = MixtureParameters(kernels.reshape(3, -1), np.full(3, 1 / 3), 1.0)
+    layer = conv_layer(parameters, problem.model)
+    padded = np.stack([_reference.pad(image, padding)[..., 0] for image in problem.images.X])
+    statistics = e_step(problem.padded, np.ones(5), layer, problem.model)
+    new = m_step(statistics, parameters, Preprocessing(), learn_weights=False, noise_variance=1.0)
+    expected = _reference.paper_em_pass(padded, kernels)
+    assert_allclose(new.means.reshape(kernels.shape), expected, rtol=1e-10)
+    assert_array_equal(new.weights, parameters.weights)
+    assert new.noise_variance == 1.0
+    features = batch_features(
+        slice(None), problem.images, layer, problem.model, "logsumexp", (1, 1)
+    )
+    assert_allclose(features, _reference.paper_features(padded, kernels), rtol=1e-10)
+
+
+def test_reading_casts_to_the_precision_asked_for():
+    rng = np.random.default_rng(15)
+    problem = make_problem(rng, "image", "both")
+    images = Images(problem.images.X, problem.model.geometry, placement=numpy_in(np.float32))
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    single_layer = layer.prepared(images.geometry, images.placement)
+    single = e_step(images.read(slice(None)), np.ones(4), single_layer, problem.model)
+    double = e_step(problem.padded, np.ones(4), layer, problem.model)
+    assert_statistics_close(single, double, rtol=1e-4)

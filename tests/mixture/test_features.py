@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import _reference
+from _models import POOLINGS
+from _twins import (
+    ASSIGNMENTS,
+    GEOMETRIES,
+    PREPROCESSINGS,
+    by_spectrum,
+    make_problem,
+    numpy_in,
+    with_spectrum,
+)
+from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture.features import batch_features, feature_layer
+from sklearn_calm._mixture.model import conv_layer
+
+
+def literal_maps(problem, parameters):
+    """Log joint and responsibilities of each image."""
+    maps = []
+    for image in problem.images.X:
+        joint = _reference.log_joint(image, _reference.Mixture(*parameters), problem.setting)
+        cells = _reference.cells(problem.setting.assignment, *joint.shape[:2])
+        maps.append((joint, _reference.responsibilities(joint, cells)))
+    return maps
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pool_grid", [(1, 1), (4, 3)])
+@by_spectrum
+def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool_grid, by_spectrum):
+    rng = np.random.default_rng(0)
+    problem = make_problem(rng, assignment, preprocessing)
+    parameters = problem.parameters(rng)
+    layer = conv_layer(parameters, problem.model)
+    layer = feature_layer(layer, problem.model, pooling, problem.images.placement)
+    assert layer.spectrum is None  # so small, it does not pay
+    layer = with_spectrum(layer, problem.model) if by_spectrum else layer
+    features = batch_features(slice(None), problem.images, layer, problem.model, pooling, pool_grid)
+    expected = [
+        _reference.pool(joint, gamma, pooling, pool_grid, problem.model.geometry.patch_length)
+        for joint, gamma in literal_maps(problem, parameters)
+    ]
+    assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_without_pooling_the_features_are_the_map(geometry, preprocessing, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, "image", preprocessing, geometry)
+    parameters = problem.parameters(rng)
+    layer = conv_layer(parameters, problem.model)
+    rows = slice(1, 3)
+    maps = batch_features(rows, problem.images, layer, problem.model, None, None)
+    expected = [joint for joint, _ in literal_maps(problem, parameters)]
+    assert maps.flags.c_contiguous
+    assert_allclose(maps, expected[rows], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+def test_features_follow_the_precision_of_the_images(pooling):
+    rng = np.random.default_rng(3)
+    problem = make_problem(rng, "image", "both")
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    single, double = (
+        batch_features(
+            slice(None),
+            Images(problem.images.X.astype(dtype), problem.model.geometry),
+            feature_layer(layer, problem.model, pooling, numpy_in(dtype)),
+            problem.model,
+            pooling,
+            (2, 2),
+        )
+        for dtype in (np.float32, np.float64)
+    )
+    assert double.dtype == np.float64
+    assert single.dtype == np.float32
+    assert_allclose(single, double, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+def test_images_are_independent_of_their_batch(pooling):
+    rng = np.random.default_rng(4)
+    problem = make_problem(rng, (2, 3), "both")
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    arguments = (problem.images, layer, problem.model, pooling, (2, 2))
+    whole = batch_features(slice(None), *arguments)
+    alone = [batch_features(slice(i, i + 1), *arguments)[0] for i in range(4)]
+    assert_allclose(alone, whole, rtol=1e-10, atol=1e-12)
+    assert_array_equal(batch_features(slice(None), *arguments), whole)
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@pytest.mark.parametrize("seed", [5, 6])
+def test_tempered_shares_of_a_region_add_up_to_one(assignment, seed):
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng, assignment, "both")
+    layer = conv_layer(problem.parameters(rng), problem.model)
+    layer = feature_layer(layer, problem.model, "tempered", problem.images.placement)
+    features = batch_features(slice(None), problem.images, layer, problem.model, "tempered", (2, 3))
+    shares = features.reshape(len(features), 6, -1)
+    assert_allclose(shares.sum(axis=-1), 1, rtol=1e-12)
+    assert shares.min() > 0
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_patches_of_one_value_have_no_temperature(seed):
+    X = np.random.default_rng(seed).normal(size=(6, 5, 4))
+    options = {"patch_size": 1, "normalize": None, "max_iter": 3, "tol": 0, "random_state": seed}
+    model = ConvGMMFeatures(3, **options, pooling="mean", pool_grid=2).fit(X)
+    shares = model.transform(X)
+    assert_allclose(model.set_params(pooling="tempered").transform(X), shares, rtol=1e-12)
