@@ -8,8 +8,11 @@ fit                     below it "start", where there are several; else its task
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any
+
+from sklearn_calm._mixture.history import Observer
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -38,8 +41,9 @@ class NoContext:
         return False
 
 
-class FitTask(NamedTuple):
-    """A task of a fit.
+@dataclass(frozen=True)
+class FitTask(Observer):
+    """A task of a fit, of which callbacks are told.
 
     Parameters
     ----------
@@ -47,39 +51,46 @@ class FitTask(NamedTuple):
     told : dict
         What callbacks are told of every task: estimator, X, y, metadata.
     n_starts, n_tasks : int
-        Of the fit, and most tasks of a start.
+        Number of starts of the fit, and maximum number of tasks of a start.
     attributes : callable or None
         Makes the fitted attributes out of a `MixtureFit`, for callbacks that ask for a fitted
-        copy: without any, it is never called.
+        copy; it is called for those alone.
     """
 
-    context: object
+    context: Any
     told: dict
     n_starts: int = 1
     n_tasks: int = 0
     attributes: Callable | None = None
 
     def begin(self, name, n_tasks=0):
-        """A task below this one, of so many tasks at most."""
+        if name == "start":
+            if self.n_starts == 1:
+                return OnlyStart(self)
+            n_tasks = self.n_tasks
         context = self.context.subcontext(task_name=name, max_subtasks=n_tasks)
         context.call_on_fit_task_begin(**self.told)
-        return self._replace(context=context)
+        return replace(self, context=context)
 
     def end(self, fit=None):
-        """Tell of the end; returns whether a callback asks to stop its level."""
-        attributes = None if fit is None else partial(self.attributes, fit)
+        attributes = None
+        if fit is not None and self.attributes is not None:
+            attributes = partial(self.attributes, fit)
         return self.context.call_on_fit_task_end(**self.told, reconstruction_attributes=attributes)
 
-    def begin_start(self):
-        """The task of one start: the whole fit, where there is but one."""
-        return self if self.n_starts == 1 else self.begin("start", self.n_tasks)
-
-    def end_start(self, fit):
-        """Tell of the end of a task of `begin_start`; of that of the whole fit, `fit` will tell."""
-        return self.n_starts > 1 and self.end(fit)
+    def with_attributes(self, attributes):
+        """The same task, which tells callbacks of fitted copies."""
+        return replace(self, attributes=attributes)
 
 
-UNTOLD = FitTask(NoContext(), {}, attributes=lambda fit: {})
+class OnlyStart(Observer):
+    """The only start of a fit, whose tasks are told as those of the fit itself."""
+
+    def __init__(self, fit_task):
+        self.fit_task = fit_task
+
+    def begin(self, name, n_tasks=0):
+        return self.fit_task.begin(name, n_tasks)
 
 
 def begin_fit(estimator, X, y, sample_weight, n_starts, n_tasks):

@@ -5,17 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
@@ -23,45 +19,29 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import array_namespace, find_placement, is_dask, to_numpy
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._callbacks import CallbackSupportMixin, begin_fit, without_callbacks
+from sklearn_calm._fitting import batch_size_of, fit, partial_fit, workers_of
 from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
 from sklearn_calm._images.reader import Images, home_of
-from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import (
     batch_features,
     batch_log_likelihoods,
     feature_layer,
     pools_by_row,
 )
-from sklearn_calm._mixture.history import ConvergenceMonitor
-from sklearn_calm._mixture.model import PatchModel
-from sklearn_calm._mixture.training import (
-    Learning,
-    fit_best,
-    prepare,
-    start,
-    stepwise_update,
-)
 from sklearn_calm._state import (
-    fit_attributes,
     kept_on_error,
-    layer_attributes,
-    parameters_of,
     plain,
     restored,
 )
 from sklearn_calm._validation import (
     check_array,
-    check_continued,
     check_geometry,
     check_grid,
-    check_init,
     check_shape,
     check_weights,
-    grid_or_name,
 )
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
@@ -398,7 +378,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)
         with kept_on_error(self):
             images = self._check_images(X, reset=True, sample_weight=sample_weight)
-            self._fit(images, task, continued, stepwise)
+            fit(self, images, task, continued=continued, stepwise=stepwise)
         return self
 
     @_checked
@@ -429,7 +409,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         with kept_on_error(self):
             first = not hasattr(self, "means_")
             images = self._check_images(X, reset=first, sample_weight=sample_weight)
-            self._partial_fit(images, first)
+            partial_fit(self, images, first=first)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -590,132 +570,6 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         tags.array_api_support = True
         return tags
 
-    def _fit(self, images, task, continued, stepwise):
-        learning = self._learning(images)
-        if continued:
-            check_continued(self.means_, self.n_components, images.geometry)
-        known = self._model.preprocessing if continued else None
-        preprocessing, model, sample, fitted_images = self._prepare(images, learning.rng, known)
-        learning = learning._replace(batch_size=self._batch_size(fitted_images, self.n_components))
-        starts = self._starts(images.geometry, sample, model, learning, continued)
-        first = next(starts)
-        whole = self._full_model(images.geometry, preprocessing)
-        task = task._replace(attributes=partial(fit_attributes, model=whole, images=images))
-        best = fit_best(
-            fitted_images,
-            chain([first], starts),
-            model,
-            learning,
-            self._monitor(images, model),
-            stepwise=stepwise,
-            task=task,
-        )
-        vars(self).update(task.attributes(best))
-        self._warn(first, best)
-        task.end(best)
-
-    def _prepare(self, images, rng, preprocessing=None):
-        return prepare(
-            images,
-            grid_or_name(self.assignment),
-            normalize=self.normalize,
-            whiten=self.whiten,
-            reg_covar=self.reg_covar,
-            rng=rng,
-            preprocessing=preprocessing,
-        )
-
-    def _starts(self, geometry, sample, model, learning, continued):
-        """Parameters of each start, one after the other."""
-        if continued:
-            yield parameters_of(self, geometry)
-            return
-        init = check_init(self.init_params, self.n_components, geometry)
-        for _ in range(self.n_init):
-            yield start(sample, model, self.n_components, init, learning)
-
-    def _monitor(self, images, model):
-        scale = images.geometry.n_positions / model.geometry.n_positions
-        cells_per_image = model.cells.n_cells * scale
-        return partial(
-            ConvergenceMonitor, self.tol, self.max_iter, cells_per_image, scale, self.verbose
-        )
-
-    def _partial_fit(self, images, first):
-        learning = self._learning(images)
-        if first:
-            preprocessing, model, sample, _ = self._prepare(images, learning.rng)
-            model = self._full_model(images.geometry, preprocessing)
-            init = check_init(self.init_params, self.n_components, images.geometry)
-            parameters = start(sample, model, self.n_components, init, learning)
-        else:
-            check_continued(self.means_, self.n_components, images.geometry)
-            model, parameters = self._model, parameters_of(self, images.geometry)
-        n_iter = 0 if first else self.n_iter_
-        rate = (self.learning_offset + n_iter + 1) ** -self.learning_decay
-        statistics = None if first else self._statistics
-        parameters, statistics, lower_bound, revived = stepwise_update(
-            images, parameters, statistics, model, learning, rate
-        )
-        whole = self._full_model(images.geometry, model.preprocessing)
-        vars(self).update(layer_attributes(parameters, whole, images.home))
-        self._statistics = statistics
-        self.lower_bounds_ = [*(() if first else self.lower_bounds_), lower_bound]
-        self.lower_bound_ = lower_bound
-        self.n_iter_ = n_iter + 1
-        self.converged_ = False
-        self.n_reseeded_ = (0 if first else self.n_reseeded_) + revived
-        self.n_samples_seen_ = (0 if first else self.n_samples_seen_) + len(images)
-
-    def _warn(self, first, found):
-        n_distinct = len(np.unique(first.means, axis=0))
-        if n_distinct < len(first.means):
-            warnings.warn(
-                f"The images gave only {n_distinct} distinct kernel(s) to start "
-                f"n_components={self.n_components} from; those that start alike stay alike. Lower "
-                "n_components, or give more varied images.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-        if found.n_dead:
-            warnings.warn(
-                f"{found.n_dead} of {self.n_components} components explain next to nothing "
-                f"(n_reseeded_={self.n_reseeded_}). Lower n_components, or give "
-                "more varied images.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-        if not self.converged_ and self.tol > 0 and not found.monitor.stopped:
-            warnings.warn(
-                f"EM did not converge in max_iter={self.max_iter} passes. Increase max_iter or "
-                "tol; tol=0 makes exactly max_iter passes and does not warn.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-
-    def _learning(self, images):
-        return Learning(
-            self.learn_weights,
-            self.noise_variance,
-            self._batch_size(images, self.n_components),
-            self._workers(images),
-            check_random_state(self.random_state),
-            Scratch(),
-        )
-
-    def _full_model(self, geometry, preprocessing):
-        cells = Cells.from_assignment(grid_or_name(self.assignment), geometry.map_shape)
-        return PatchModel(geometry, cells, preprocessing)
-
-    def _batch_size(self, images, n_components, *, by_row=False):
-        if self.batch_size != "auto":
-            return self.batch_size
-        return images.batch_size(n_components, by_row=by_row)
-
-    def _workers(self, images):
-        # Other libraries share work out by themselves.
-        return Workers(self.n_jobs if images.placement.is_numpy else 1)
-
     def _region_grid(self):
         return check_grid("pool_grid", self.pool_grid, self._model.geometry.map_shape)
 
@@ -736,8 +590,9 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _map_batches(self, step, images, **options):
         """Results of step(rows), in one array where X is."""
-        batches = images.batches(self._batch_size(images, self.conv_bias_.shape[0], **options))
-        blocks = self._workers(images).map(step, batches)
+        batch_size = batch_size_of(self, images, self.conv_bias_.shape[0], **options)
+        batches = images.batches(batch_size)
+        blocks = workers_of(self, images).map(step, batches)
         results, home = None, images.home
         for rows, block in zip(batches, blocks, strict=True):
             block = home.asarray(block, cast=False)

@@ -42,16 +42,34 @@ def layer_attributes(parameters, model, home):
 
 def fit_attributes(fit, model, images):
     """All attributes of a `MixtureFit` to the images, or to patches sampled from them."""
-    lower_bounds = list(fit.monitor.lower_bounds)
+    lower_bounds = list(fit.history.lower_bounds)
     return layer_attributes(fit.parameters, model, images.home) | {
         "lower_bounds_": lower_bounds,
         "lower_bound_": lower_bounds[-1] if lower_bounds else math.nan,  # before the first pass
         "n_iter_": len(lower_bounds),
-        "converged_": fit.monitor.converged,
+        "converged_": fit.history.converged,
         "n_reseeded_": fit.n_reseeded,
         "n_samples_seen_": len(images),
         # A partial_fit goes on from here, whether images or sampled patches were fitted.
-        "_statistics": per_image(fit.statistics, fit.monitor.scale),
+        "_statistics": per_image(fit.statistics, fit.history.scale),
+    }
+
+
+def stream_attributes(before, step, model, images):
+    """All attributes after a step of a stream; `before` is the estimator, or None at the first."""
+    parameters, statistics, lower_bound, n_revived = step
+    n_iter, n_reseeded, n_samples_seen, lower_bounds = 0, 0, 0, []
+    if before is not None:
+        n_iter, n_reseeded = before.n_iter_, before.n_reseeded_
+        n_samples_seen, lower_bounds = before.n_samples_seen_, before.lower_bounds_
+    return layer_attributes(parameters, model, images.home) | {
+        "lower_bounds_": [*lower_bounds, lower_bound],
+        "lower_bound_": lower_bound,
+        "n_iter_": n_iter + 1,
+        "converged_": False,
+        "n_reseeded_": n_reseeded + n_revived,
+        "n_samples_seen_": n_samples_seen + len(images),
+        "_statistics": statistics,
     }
 
 

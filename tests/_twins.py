@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import _reference
-from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.execution import Execution, Workers
 from sklearn_calm._arrays.namespace import Placement
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution import fourier
@@ -19,7 +19,7 @@ from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.model import MixtureParameters, PatchModel, conv_layer
 from sklearn_calm._mixture.preprocessing import Preprocessing
-from sklearn_calm._mixture.training import Learning
+from sklearn_calm._mixture.training import EM, Options
 
 HEIGHT, WIDTH = 7, 8
 FLOOR = 0.05
@@ -110,16 +110,16 @@ def numpy_in(dtype):
     return Placement("numpy", None, np.dtype(dtype))
 
 
-def make_learning(
-    *, learn_weights=True, noise_variance="auto", batch_size=3, n_jobs=1, random_state=0
+def make_em(
+    problem, *, learn_weights=True, noise_variance="auto", batch_size=3, n_jobs=1, random_state=0
 ):
-    return Learning(
-        learn_weights=learn_weights,
-        noise_variance=noise_variance,
-        batch_size=batch_size,
-        workers=Workers(n_jobs),
-        rng=np.random.RandomState(random_state),
-        scratch=Scratch(),
+    """EM of a problem, or of any other pair of images and their model."""
+    return EM(
+        problem.images,
+        problem.model,
+        Options(learn_weights, noise_variance),
+        Execution(Workers(n_jobs), batch_size, Scratch()),
+        np.random.RandomState(random_state),
     )
 
 

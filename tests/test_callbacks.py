@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._callbacks import UNTOLD, CallbackSupportMixin
+from sklearn_calm._callbacks import CallbackSupportMixin, FitTask, NoContext
 
 HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 if HAS_CALLBACKS:
@@ -334,9 +334,9 @@ def test_a_copy_is_made_only_for_who_asks(callbacks, monkeypatch):
         made.append(args)
         return fit_attributes(*args, **options)
 
-    from sklearn_calm._conv_gmm import fit_attributes
+    from sklearn_calm._fitting import fit_attributes
 
-    monkeypatch.setattr("sklearn_calm._conv_gmm.fit_attributes", counted)
+    monkeypatch.setattr("sklearn_calm._fitting.fit_attributes", counted)
     kinds = {"asks": Keeper, "does not ask": Recorder}
     make().set_callbacks(*(kinds[name]() for name in callbacks)).fit(make_images(11))
     # One for the model itself; four passes and the fit.
@@ -581,10 +581,10 @@ def test_a_copy_put_aside_holds_no_tasks():
 
 
 def test_who_is_not_told_stops_nothing():
-    task = UNTOLD.begin("pass", 3).begin("step")
-    assert not task.end()
-    assert not UNTOLD.begin_start().end(None)
-    assert not UNTOLD.end_start(None)
+    for n_starts in (1, 2):
+        task = FitTask(NoContext(), {}, n_starts)
+        assert not task.begin("start").begin("pass", 3).begin("step").end()
+        assert not task.begin("start").end(None)
 
 
 def test_the_mixin_is_that_of_scikit_learn_where_it_has_one():
@@ -620,19 +620,3 @@ def test_without_callbacks_in_scikit_learn_the_fit_is_the_same(tmp_path):
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_allclose(np.load(path), make().fit(X).partial_fit(X).means_, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("dask", [False, True])
-def test_verbose_tells_of_the_stepwise_stage(dask, capsys):
-    X = make_images(28, n=MANY)
-    X = da.from_array(X, chunks=(900, 6, 7)) if dask else X
-    features = make_staged(verbose=1, max_iter=100).fit(X)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"[ConvGMMFeatures] stepwise stage: {STEPS} steps, ")
-    assert lines[1].startswith("[ConvGMMFeatures] pass 1/100: ")
-    assert len(lines) == 1 + features.n_iter_
-
-
-def test_verbose_tells_of_no_stage_that_is_not_made(capsys):
-    make_staged(verbose=1, max_iter=100).fit(make_images(29))
-    assert "stage" not in capsys.readouterr().out

@@ -390,21 +390,6 @@ def test_too_few_passes_are_named():
     assert not model.converged_
 
 
-def test_progress_is_a_line_a_pass(capsys):
-    X = make_images(37)
-    model = small(verbose=1).fit(X)
-    out, err = capsys.readouterr()
-    lines = out.splitlines()
-    assert len(lines) == 3
-    for i, (line, bound) in enumerate(zip(lines, model.lower_bounds_, strict=True), start=1):
-        assert line.startswith(
-            f"[ConvGMMFeatures] pass {i}/3: log-likelihood per image {bound:.6g}"
-        )
-    assert err == ""
-    small(verbose=0).fit(X).transform(X)
-    assert capsys.readouterr().out == ""
-
-
 # scikit-learn's tools
 
 

@@ -8,10 +8,13 @@ small products side by side beat one product shared by all cores.
 import contextlib
 import threading
 from functools import reduce
+from typing import NamedTuple
 
 import threadpoolctl
 from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import ThreadpoolController
+
+from sklearn_calm._arrays.scratch import Scratch
 
 _blas_lock = threading.Lock()
 # The open limits; a list so that the first in and the last out are plain to see.
@@ -43,6 +46,14 @@ class Workers:
     def map_reduce(self, function, batches, merge):
         """merge(... merge(function(first), function(second)) ...)."""
         return reduce(merge, self.map(function, batches))
+
+
+class Execution(NamedTuple):
+    """How batches are worked on."""
+
+    workers: Workers
+    batch_size: int
+    scratch: Scratch
 
 
 def count_workers(n_jobs):

@@ -83,7 +83,7 @@ def grouped(lengths, offsets):
     )
 
 
-def pay(images, model, n_components):
+def bounds_pay(images, model, n_components):
     """Whether bounds save time, and have room."""
     geometry = model.geometry
     return (

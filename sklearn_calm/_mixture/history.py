@@ -1,67 +1,71 @@
-"""When to stop: the history of the objective, tolerance, progress."""
+"""The history of a run of EM, and who watches it."""
 
 import math
-import time
-
-from sklearn_calm._callbacks import UNTOLD
+from typing import Any, Self
 
 
-class ConvergenceMonitor:
-    """Follows the objective over the passes of one EM run.
+class History:
+    """Records the objective of each pass of one run of EM, and tells when it stands still.
 
     Parameters
     ----------
     tol : float
         A pass that gains less than this, in nats per cell, is the last; 0 never stops.
     max_iter : int
+        Maximum number of passes.
     cells_per_image : int
         The objective is a mean over images; `tol` is per cell, which is what a sample is to the
         mixture.
     scale : float
-        Turns the objective that is recorded into one per image.
-    verbose : int
-        Whether to print a line a pass, and one for the stepwise stage.
-    task : FitTask
-        What the passes are tasks of.
+        Factor that turns a recorded objective into one per image.
     """
 
-    def __init__(self, tol, max_iter, cells_per_image, scale=1.0, verbose=0, task=UNTOLD):
+    def __init__(self, tol, max_iter, cells_per_image, scale=1.0):
         self.tol = tol
         self.max_iter = max_iter
         self.cells_per_image = cells_per_image
         self.scale = scale
-        self.verbose = verbose
-        self.task = task
         self.lower_bounds = []
-        self.converged = False
-        self.stopped = False  # by a callback
-        self._started = time.perf_counter()
+        self.stopped = False  # by an observer
+
+    def record(self, lower_bound):
+        """Record the objective of a pass."""
+        self.lower_bounds.append(float(lower_bound * self.scale))
 
     @property
     def n_iter(self):
         return len(self.lower_bounds)
 
     @property
+    def gain(self):
+        """What the last pass gained, in nats per cell; infinite for the first pass."""
+        if self.n_iter < 2:
+            return math.inf
+        return (self.lower_bounds[-1] - self.lower_bounds[-2]) / self.cells_per_image
+
+    @property
+    def converged(self):
+        return self.tol > 0 and self.gain < self.tol
+
+    @property
     def exhausted(self):
         return self.n_iter >= self.max_iter
 
-    def record(self, lower_bound):
-        """Note the objective of a pass."""
-        lower_bound = float(lower_bound * self.scale)
-        gain = lower_bound - self.lower_bounds[-1] if self.lower_bounds else math.inf
-        self.lower_bounds.append(lower_bound)
-        self.converged = self.tol > 0 and gain < self.tol * self.cells_per_image
-        change = "" if self.n_iter == 1 else f" ({gain:+.4g})"
-        self._print(
-            f"pass {self.n_iter}/{self.max_iter}: "
-            f"log-likelihood per image {lower_bound:.6g}{change}"
-        )
 
-    def tell_of_stage(self, n_steps):
-        """Note that the stepwise stage is over."""
-        self._print(f"stepwise stage: {n_steps} steps")
+class Observer:
+    """Sees the tasks of a fit begin and end, and may ask to stop. This one does neither.
 
-    def _print(self, line):
-        if self.verbose:
-            seconds = time.perf_counter() - self._started
-            print(f"[ConvGMMFeatures] {line}, {seconds:.1f} s")
+    The tasks are "start" (one for each start), below it "stepwise stage" with its tasks "step", and
+    "pass".
+    """
+
+    def begin(self, name: str, n_tasks: int = 0) -> Self:
+        """Return the observer of a task that begins, which has at most `n_tasks` tasks itself."""
+        return self
+
+    def end(self, fit: Any = None) -> bool:
+        """Return whether the level of the task that ends shall stop."""
+        return False
+
+
+SILENT = Observer()

@@ -22,34 +22,30 @@ from sklearn.utils import check_random_state
 from timing import compare, machine, report
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.execution import Execution, Workers
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._fitting import batch_size_of
 from sklearn_calm._images.reader import Images
-from sklearn_calm._mixture.history import ConvergenceMonitor
-from sklearn_calm._mixture.training import (
-    Learning,
-    expectation_maximization,
-    prepare,
-    run_e_step,
-    start,
-    stepwise_stage,
-    update,
-)
+from sklearn_calm._mixture.history import History
+from sklearn_calm._mixture.starting import prepare, start
+from sklearn_calm._mixture.stepwise import stepwise_stage
+from sklearn_calm._mixture.training import EM, Options, run
 from sklearn_calm._state import parameters_of
 
 
 def ours(X, features, learned):
     """A function that makes one pass."""
     images = Images(X, features._model.geometry)
-    noise = "auto" if learned else 1.0
-    batch_size = features._batch_size(images, features.n_components)
-    learning = Learning(learned, noise, batch_size, Workers(), check_random_state(0), Scratch())
+    options = Options(learned, "auto" if learned else 1.0)
+    batch_size = batch_size_of(features, images, features.n_components)
+    execution = Execution(Workers(), batch_size, Scratch())
+    em = EM(images, features._model, options, execution, check_random_state(0))
+    em.energy = 1e6
     parameters = parameters_of(features, images.geometry)
 
     def one_pass():
-        statistics = run_e_step(images, parameters, features._model, learning, energy=1e6)
-        update(statistics, parameters, features._model, learning)
+        em.m_step(em.statistics(parameters)._replace(energy=em.energy), parameters)
 
     return one_pass
 
@@ -84,7 +80,7 @@ def product(n_images, features):
     return lambda: sum(Workers().map(batch, range(n_images // 16)))
 
 
-class Race(ConvergenceMonitor):
+class Race(History):
     """Stops where the objective is reached."""
 
     def __init__(self, objective):
@@ -100,12 +96,14 @@ def fifteen(X, repeat):
     """Fifteen passes of each contender, and the race to where torch ends."""
     geometry = PatchGeometry((28, 28, 1), (20, 20), (1, 1), (2, 2))
     images = Images(X, geometry)
-    learning = Learning(True, "auto", 96, Workers(), check_random_state(0), Scratch())
-    _, model, sample, _ = prepare(
-        images, "image", normalize=None, whiten=False, reg_covar=0, rng=learning.rng
-    )
-    begin = start(sample, model, 64, "k-means++", learning)
+    rng = check_random_state(0)
+    prepared = prepare(images, "image", normalize=None, whiten=False, reg_covar=0, rng=rng)
+    begin = start(prepared.sample, prepared.model, 64, "k-means++", "auto", rng)
+    execution = Execution(Workers(), 96, Scratch())
     ends = {}
+
+    def new_em():
+        return EM(images, prepared.model, Options(True, "auto"), execution, rng)
 
     def torch_passes():
         dense = DenseTorchEM(
@@ -118,15 +116,13 @@ def fifteen(X, repeat):
         ends["torch"] = dense.fit(X, 15).log_likelihoods[-1]
 
     def passes():
-        fit = expectation_maximization(images, begin, model, learning, ConvergenceMonitor(0, 15, 1))
-        ends["ours"] = fit.monitor.lower_bounds[-1]
+        ends["ours"] = run(new_em(), begin, History(0, 15, 1)).history.lower_bounds[-1]
 
     def race():
-        monitor = Race(ends["torch"])
-        staged, energy = stepwise_stage(images, begin, model, learning, monitor)
-        fit = expectation_maximization(images, staged, model, learning, monitor, energy)
-        ends["race"] = fit.monitor.lower_bounds[-1]
-        ends["passes"] = fit.monitor.n_iter
+        em, history = new_em(), Race(ends["torch"])
+        run(em, stepwise_stage(em, begin, history), history)
+        ends["race"] = history.lower_bounds[-1]
+        ends["passes"] = history.n_iter
 
     seconds = compare(
         {

@@ -6,7 +6,7 @@ from _twins import (
     GEOMETRIES,
     PREPROCESSINGS,
     assert_statistics_close,
-    make_learning,
+    make_em,
     make_problem,
     numpy_in,
 )
@@ -15,12 +15,12 @@ from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture import bounds as bounds_module
 from sklearn_calm._mixture import training
-from sklearn_calm._mixture.bounds import ScoreBounds, block_lengths, bounded_e_step, pay
+from sklearn_calm._mixture.bounds import ScoreBounds, block_lengths, bounded_e_step, bounds_pay
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import e_step
-from sklearn_calm._mixture.history import ConvergenceMonitor
+from sklearn_calm._mixture.history import History
 from sklearn_calm._mixture.model import PatchModel, conv_layer, log_joint
-from sklearn_calm._mixture.training import expectation_maximization, run_e_step
+from sklearn_calm._mixture.training import run
 
 WIDE = ((5, 4), (1, 1), (0, 0), 2)
 
@@ -72,7 +72,6 @@ def test_positions_out_of_reach_are_not_computed(monkeypatch):
     rng = np.random.default_rng(1)
     problem = make_problem(rng, "image", "raw", WIDE, n_images=6)
     parameters = problem.parameters(rng, n_components=5, noise_variance=0.01)
-    bounds = ScoreBounds(6, problem.model.geometry)
     computed = []
     correlate_at = bounds_module.correlate_at
 
@@ -81,9 +80,10 @@ def test_positions_out_of_reach_are_not_computed(monkeypatch):
         return correlate_at(patches, positions, kernels, bias)
 
     monkeypatch.setattr("sklearn_calm._mixture.bounds.correlate_at", count)
-    learning = make_learning(batch_size=6)
+    monkeypatch.setattr("sklearn_calm._mixture.training.bounds_pay", lambda *_: True)
+    em = make_em(problem, batch_size=6)
     for _ in range(2):
-        run_e_step(problem.images, parameters, problem.model, learning, bounds=bounds)
+        em.e_step(parameters)
         parameters = wander(rng, parameters, 1e-4)
     best, within_reach = computed  # of the second pass: the first computes all
     assert best == 6
@@ -130,7 +130,7 @@ def test_a_fit_with_bounds_is_one_without(monkeypatch, assignment, normalize):
     )
     fits = {}
     for kept in (True, False):
-        monkeypatch.setattr("sklearn_calm._mixture.training.pay", lambda *_, kept=kept: kept)
+        monkeypatch.setattr("sklearn_calm._mixture.training.bounds_pay", lambda *_, kept=kept: kept)
         for n_jobs in (1, 2):
             model.set_params(n_jobs=n_jobs).fit(X)
             fits[kept, n_jobs] = model.means_, model.lower_bounds_
@@ -142,16 +142,16 @@ def test_a_fit_with_bounds_is_one_without(monkeypatch, assignment, normalize):
             assert_array_equal(a, b)
 
 
-def test_images_without_weight_change_nothing():
+def test_images_without_weight_change_nothing(monkeypatch):
     rng = np.random.default_rng(4)
     problem = make_problem(rng, "image", "raw", WIDE, n_images=6)
     problem.images.sample_weight = np.array([1.0, 0, 2, 0, 0, 1])
     parameters = problem.parameters(rng, n_components=3, noise_variance=0.05)
-    learning = make_learning(batch_size=2)
-    bounds = ScoreBounds(6, problem.model.geometry)
+    monkeypatch.setattr("sklearn_calm._mixture.training.bounds_pay", lambda *_: True)
+    em = make_em(problem, batch_size=2)
     for _ in range(3):
-        arguments = (problem.images, parameters, problem.model, learning)
-        assert_statistics_close(run_e_step(*arguments, bounds=bounds), run_e_step(*arguments))
+        literal = make_em(problem, batch_size=2).statistics(parameters)
+        assert_statistics_close(em.e_step(parameters), literal)
         parameters = wander(rng, parameters, 0.01)
 
 
@@ -163,37 +163,31 @@ def test_bounds_pay_where_products_are_many_and_memory_is_at_hand(tmp_path):
         cells = Cells.from_assignment(assignment, geometry.map_shape)
         return PatchModel(geometry, cells, None)
 
-    assert pay(images, model("image"), 64)
-    assert pay(images, model((2, 2)), 64)
-    assert not pay(images, model("patch"), 64)
-    assert not pay(images, model("image"), 8)
+    assert bounds_pay(images, model("image"), 64)
+    assert bounds_pay(images, model((2, 2)), 64)
+    assert not bounds_pay(images, model("patch"), 64)
+    assert not bounds_pay(images, model("image"), 8)
     small = geometry._replace(patch_size=(5, 5))
-    assert not pay(images, model("image", small), 64)
+    assert not bounds_pay(images, model("image", small), 64)
     many = Images(np.broadcast_to(np.float32(0), (10**6, 32, 32)), geometry)
-    assert not pay(many, model("image"), 64)
+    assert not bounds_pay(many, model("image"), 64)
     mapped = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(10, 32, 32))
-    assert not pay(Images(mapped, geometry), model("image"), 64)
+    assert not bounds_pay(Images(mapped, geometry), model("image"), 64)
     large = PatchGeometry((96, 96, 3), (31, 31), (1, 1), (0, 0))  # by Fourier transforms
-    assert not pay(Images(np.zeros((2, 96, 96, 3)), large), model("image", large), 64)
+    assert not bounds_pay(Images(np.zeros((2, 96, 96, 3)), large), model("image", large), 64)
 
 
 def test_a_run_of_em_keeps_its_bounds(monkeypatch):
     rng = np.random.default_rng(5)
     problem = make_problem(rng, "image", "raw", WIDE, n_images=6)
     parameters = problem.parameters(rng, n_components=3, noise_variance=0.3)
-    monkeypatch.setattr("sklearn_calm._mixture.training.pay", lambda *_: True)
+    monkeypatch.setattr("sklearn_calm._mixture.training.bounds_pay", lambda *_: True)
     calls = []
     step = training.bounded_e_step
     monkeypatch.setattr(
         training,
         "bounded_e_step",
-        lambda *args, **options: calls.append(options["moves"]) or step(*args, **options),
+        lambda *args, **options: calls.append(args[5]) or step(*args, **options),
     )
-    expectation_maximization(
-        problem.images,
-        parameters,
-        problem.model,
-        make_learning(batch_size=6),
-        ConvergenceMonitor(0, 3, 1),
-    )
+    run(make_em(problem, batch_size=6), parameters, History(0, 3, 1))
     assert [moves is None for moves in calls] == [True, False, False]

@@ -4,11 +4,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 import _reference
-from _twins import ASSIGNMENTS, PREPROCESSINGS, make_learning, make_problem
+from _twins import ASSIGNMENTS, PREPROCESSINGS, make_em, make_problem
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.em import dead_components, objective
 from sklearn_calm._mixture.model import MixtureParameters
-from sklearn_calm._mixture.training import revive, run_e_step, update
 
 uniform_or_learned = pytest.mark.parametrize("learn_weights", [True, False])
 preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
@@ -24,18 +23,18 @@ def make_dead(rng, problem, dead=(1,), noise_variance=0.5):
     return parameters._replace(means=means)
 
 
-def step(problem, parameters, learning):
+def step(problem, parameters, em):
     """An E-step and an M-step: statistics, new parameters."""
-    statistics = run_e_step(problem.images, parameters, problem.model, learning)
-    return statistics, update(statistics, parameters, problem.model, learning)
+    statistics = em.statistics(parameters)
+    return statistics, em.m_step(statistics, parameters)
 
 
 def is_dead(problem, statistics):
     return dead_components(statistics, problem.images.least_weight)
 
 
-def log_likelihood(problem, parameters, learning):
-    statistics = run_e_step(problem.images, parameters, problem.model, learning)
+def log_likelihood(problem, parameters, em):
+    statistics = em.statistics(parameters)
     return objective(statistics, parameters.noise_variance)
 
 
@@ -75,12 +74,12 @@ def test_a_dead_component_gets_the_worst_patch_and_the_objective_rises(
     problem = make_problem(rng, assignment, preprocessing, n_images=6)
     # Normalised patches are of bounded length: only less noise makes them worth a component.
     noise_variance = 0.5 if preprocessing in ("raw", "whitened") else 0.1
-    learning = make_learning(learn_weights=learn_weights, noise_variance=noise_variance)
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=noise_variance)
     parameters = make_dead(rng, problem, noise_variance=noise_variance)
-    statistics, parameters = step(problem, parameters, learning)
+    statistics, parameters = step(problem, parameters, em)
     # A single pass leaves the other three alive.
     assert_array_equal(is_dead(problem, statistics), [False, True, False, False])
-    revived, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
+    revived, n_reseeded = em.revive(statistics, parameters)
     assert n_reseeded == 1
     # The others stay; the dead one starts from the patch that a literal search finds.
     alive = [0, 2, 3]
@@ -91,8 +90,8 @@ def test_a_dead_component_gets_the_worst_patch_and_the_objective_rises(
     assert revived.noise_variance == parameters.noise_variance
     if not learn_weights:
         assert_array_equal(revived.weights, parameters.weights)
-    before = log_likelihood(problem, parameters, learning)
-    assert log_likelihood(problem, revived, learning) > before
+    before = log_likelihood(problem, parameters, em)
+    assert log_likelihood(problem, revived, em) > before
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
@@ -106,16 +105,14 @@ def test_several_dead_components_never_lower_the_objective(
 ):
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, assignment, preprocessing, n_images=6)
-    learning = make_learning(learn_weights=learn_weights, noise_variance=noise_variance)
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=noise_variance)
     parameters = make_dead(rng, problem, dead, noise_variance=0.2)
     revived_in_all = 0
     for _ in range(8):
-        statistics, parameters = step(problem, parameters, learning)
-        revived, n_reseeded = revive(
-            problem.images, statistics, parameters, problem.model, learning
-        )
-        before = log_likelihood(problem, parameters, learning)
-        after = log_likelihood(problem, revived, learning)
+        statistics, parameters = step(problem, parameters, em)
+        revived, n_reseeded = em.revive(statistics, parameters)
+        before = log_likelihood(problem, parameters, em)
+        after = log_likelihood(problem, revived, em)
         assert after >= before - 1e-11 * abs(before)
         parameters = revived
         revived_in_all += n_reseeded
@@ -134,11 +131,11 @@ def test_the_only_component_of_an_outlier_is_not_taken_from_it(learn_weights):
     parameters = MixtureParameters(
         np.array([np.zeros(4), np.full(4, 5.0)]), np.array([0.5, 0.5]), 0.05
     )
-    learning = make_learning(learn_weights=learn_weights, noise_variance=0.05, batch_size=100)
-    statistics, parameters = step(problem, parameters, learning)
-    before = log_likelihood(problem, parameters, learning)
-    revived, _ = revive(problem.images, statistics, parameters, problem.model, learning)
-    assert log_likelihood(problem, revived, learning) >= before - 1e-11 * abs(before)
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=0.05, batch_size=100)
+    statistics, parameters = step(problem, parameters, em)
+    before = log_likelihood(problem, parameters, em)
+    revived, _ = em.revive(statistics, parameters)
+    assert log_likelihood(problem, revived, em) >= before - 1e-11 * abs(before)
 
 
 @preprocessings
@@ -146,11 +143,11 @@ def test_the_only_component_of_an_outlier_is_not_taken_from_it(learn_weights):
 def test_nothing_is_done_where_no_component_is_dead(preprocessing, learn_weights):
     rng = np.random.default_rng(4)
     problem = make_problem(rng, "patch", preprocessing)
-    learning = make_learning(learn_weights=learn_weights)
+    em = make_em(problem, learn_weights=learn_weights)
     parameters = problem.parameters(rng, 4)
-    statistics, parameters = step(problem, parameters, learning)
+    statistics, parameters = step(problem, parameters, em)
     assert not is_dead(problem, statistics).any()
-    same, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
+    same, n_reseeded = em.revive(statistics, parameters)
     assert same is parameters
     assert n_reseeded == 0
 
@@ -159,11 +156,11 @@ def test_nothing_is_done_where_everything_is_explained():
     X = np.ones((5, 7, 8, 1))
     problem = make_problem(np.random.default_rng(5), "patch", "raw", X=X, weighted=False)
     means = np.stack([np.ones(6), np.full(6, 1e3)])
-    learning = make_learning(noise_variance=0.1)
+    em = make_em(problem, noise_variance=0.1)
     parameters = MixtureParameters(means, np.array([0.5, 0.5]), 0.1)
-    statistics, parameters = step(problem, parameters, learning)
+    statistics, parameters = step(problem, parameters, em)
     assert_array_equal(is_dead(problem, statistics), [False, True])
-    same, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
+    same, n_reseeded = em.revive(statistics, parameters)
     assert same is parameters
     assert n_reseeded == 0
 
@@ -179,12 +176,12 @@ def test_equal_worst_images_give_different_patches(learn_weights, seed):
         X[i, 2:5, 3:5, 0] = worst * 8
     X[7, 1:4, 4:6, 0] = second * 6
     problem = make_problem(rng, "image", "raw", X=X, weighted=False)
-    learning = make_learning(learn_weights=learn_weights, noise_variance=0.5)
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=0.5)
     parameters = MixtureParameters(
         np.concatenate([np.full((2, 6), 1e3), np.zeros((2, 6))]), np.full(4, 1 / 4), 0.5
     )
-    statistics, parameters = step(problem, parameters, learning)
-    revived, n_reseeded = revive(problem.images, statistics, parameters, problem.model, learning)
+    statistics, parameters = step(problem, parameters, em)
+    revived, n_reseeded = em.revive(statistics, parameters)
     assert n_reseeded == 2
     assert not np.array_equal(revived.means[0], revived.means[1])
     expected = np.stack([worst.ravel() * 8, second.ravel() * 6])
@@ -193,9 +190,7 @@ def test_equal_worst_images_give_different_patches(learn_weights, seed):
         expected[np.argsort(np.abs(expected).sum(axis=1))],
         rtol=1e-12,
     )
-    assert log_likelihood(problem, revived, learning) > log_likelihood(
-        problem, parameters, learning
-    )
+    assert log_likelihood(problem, revived, em) > log_likelihood(problem, parameters, em)
 
 
 @uniform_or_learned
@@ -208,9 +203,9 @@ def test_images_of_weight_zero_give_no_patches(learn_weights):
     weights[2] = 0
     images = Images(X, problem.model.geometry, weights)
     problem = problem._replace(images=images, sample_weight=weights)
-    learning = make_learning(learn_weights=learn_weights, noise_variance=0.5)
-    statistics, parameters = step(problem, make_dead(rng, problem), learning)
-    revived, n_reseeded = revive(images, statistics, parameters, problem.model, learning)
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=0.5)
+    statistics, parameters = step(problem, make_dead(rng, problem), em)
+    revived, n_reseeded = em.revive(statistics, parameters)
     assert n_reseeded == 1
     expected = literal_choice(
         problem._replace(
@@ -228,16 +223,14 @@ def test_of_many_images_a_sample_is_searched(monkeypatch):
     rng = np.random.default_rng(7)
     problem = make_problem(rng, "image", "raw", n_images=20)
     monkeypatch.setattr("sklearn_calm._mixture.reseeding.MAX_IMAGES", 5)
-    statistics, parameters = step(problem, make_dead(rng, problem), make_learning())
+    statistics, parameters = step(problem, make_dead(rng, problem), make_em(problem))
     found = []
     for seed in (0, 0, 1, 2):
-        learning = make_learning(random_state=seed)
-        revived, n_reseeded = revive(
-            problem.images, statistics, parameters, problem.model, learning
-        )
+        em = make_em(problem, random_state=seed)
+        revived, n_reseeded = em.revive(statistics, parameters)
         assert n_reseeded <= 1
-        before = log_likelihood(problem, parameters, learning)
-        assert log_likelihood(problem, revived, learning) >= before
+        before = log_likelihood(problem, parameters, em)
+        assert log_likelihood(problem, revived, em) >= before
         found.append(revived.means[1])
     assert_array_equal(found[0], found[1])
     assert len(np.unique(found, axis=0)) > 1

@@ -1,0 +1,176 @@
+"""The fits of an estimator: from its parameters and images to its fitted attributes."""
+
+import warnings
+from functools import partial
+from itertools import chain
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from sklearn_calm._arrays.execution import Execution, Workers, single_threaded_blas
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._mixture.history import SILENT, History
+from sklearn_calm._mixture.starting import patch_model, prepare, start
+from sklearn_calm._mixture.stepwise import stepwise_stage, stream_step
+from sklearn_calm._mixture.training import EM, Options, run
+from sklearn_calm._progress import Printer
+from sklearn_calm._state import fit_attributes, parameters_of, stream_attributes
+from sklearn_calm._validation import check_continued, check_init, grid_or_name
+
+
+def fit(features, images, task, *, continued, stepwise):
+    """Fit an estimator to images: `ConvGMMFeatures.fit`, once its input is checked.
+
+    Parameters
+    ----------
+    features : ConvGMMFeatures
+        Gets the fitted attributes.
+    images : Images or BlockImages
+    task : FitTask
+    continued : bool
+        Whether to go on from the last fit.
+    stepwise : bool
+        Whether the stepwise stage comes before the passes.
+    """
+    rng = check_random_state(features.random_state)
+    if continued:
+        check_continued(features.means_, features.n_components, images.geometry)
+    known = features._model.preprocessing if continued else None
+    prepared = prepare_images(features, images, rng, known)
+    starts = starting_parameters(features, prepared, images.geometry, rng, continued)
+    first = next(starts)
+    task = task.with_attributes(partial(fit_attributes, model=prepared.whole, images=images))
+    best = fit_best(
+        chain([first], starts),
+        partial(make_em, features, prepared.images, prepared.model, rng),
+        partial(History, features.tol, features.max_iter, prepared.cells_per_image, prepared.scale),
+        stepwise=stepwise,
+        observer=Printer(task) if features.verbose else task,
+    )
+    vars(features).update(task.attributes(best))
+    warn_of_fit(first, best)
+    task.end(best)
+
+
+def partial_fit(features, images, *, first):
+    """Take one step on a batch: `ConvGMMFeatures.partial_fit`, once its input is checked."""
+    rng = check_random_state(features.random_state)
+    if first:
+        prepared = prepare_images(features, images, rng)
+        model = prepared.whole
+        (parameters,) = starting_parameters(
+            features, prepared._replace(model=model), images.geometry, rng, n_starts=1
+        )
+    else:
+        check_continued(features.means_, features.n_components, images.geometry)
+        preprocessing = features._model.preprocessing
+        model = patch_model(images.geometry, grid_or_name(features.assignment), preprocessing)
+        parameters = parameters_of(features, images.geometry)
+    past = None if first else features._statistics
+    n_steps = 1 if first else features.n_iter_ + 1
+    rate = (features.learning_offset + n_steps) ** -features.learning_decay
+    em = make_em(features, images, model, rng)
+    step = stream_step(em, parameters, past, rate)
+    vars(features).update(stream_attributes(None if first else features, step, model, images))
+
+
+@single_threaded_blas()  # once, as looking for BLAS takes milliseconds
+def fit_best(starts, new_em, new_history, *, stepwise, observer=SILENT):
+    """The run of EM with the best objective, of one from each of the starts.
+
+    Parameters
+    ----------
+    starts : iterable of MixtureParameters
+    new_em : callable
+        Returns an `EM`.
+    new_history : callable
+        Returns a `History`.
+    stepwise : bool
+        Whether the passes begin where `stepwise_stage` ends.
+    observer : Observer
+        May stop the starts: the best is of those that were made.
+    """
+    fits = []
+    for parameters in starts:
+        task, em, history = observer.begin("start"), new_em(), new_history()
+        if stepwise:
+            parameters = stepwise_stage(em, parameters, history, task)
+        fits.append(run(em, parameters, history, task))
+        if task.end(fits[-1]):
+            break
+    return max(fits, key=lambda fit: fit.history.lower_bounds[-1])
+
+
+def prepare_images(features, images, rng, preprocessing=None):
+    """What EM is to fit, as the parameters of the estimator ask for it."""
+    return prepare(
+        images,
+        grid_or_name(features.assignment),
+        normalize=features.normalize,
+        whiten=features.whiten,
+        reg_covar=features.reg_covar,
+        rng=rng,
+        preprocessing=preprocessing,
+    )
+
+
+def starting_parameters(features, prepared, geometry, rng, continued=False, n_starts=None):
+    """Parameters of each start, one after the other."""
+    if continued:
+        yield parameters_of(features, geometry)
+        return
+    init = check_init(features.init_params, features.n_components, geometry)
+    options = (features.n_components, init, features.noise_variance, rng)
+    for _ in range(n_starts or features.n_init):
+        yield start(prepared.sample, prepared.model, *options)
+
+
+def make_em(features, images, model, rng):
+    """EM on images, with the options of the estimator."""
+    options = Options(features.learn_weights, features.noise_variance)
+    execution = Execution(
+        workers_of(features, images),
+        batch_size_of(features, images, features.n_components),
+        Scratch(),
+    )
+    return EM(images, model, options, execution, rng)
+
+
+def workers_of(features, images):
+    """Threads over batches; other libraries than NumPy share work out by themselves."""
+    return Workers(features.n_jobs if images.placement.is_numpy else 1)
+
+
+def batch_size_of(features, images, n_components, *, by_row=False):
+    """Number of images in a batch."""
+    if features.batch_size != "auto":
+        return features.batch_size
+    return images.batch_size(n_components, by_row=by_row)
+
+
+def warn_of_fit(first, best):
+    """Warn of components that start alike or are dead, and of passes that ended too early."""
+    n_components, history = len(first.means), best.history
+    n_distinct = len(np.unique(first.means, axis=0))
+    if n_distinct < n_components:
+        _warn(
+            f"The images gave only {n_distinct} distinct kernel(s) to start "
+            f"n_components={n_components} from; those that start alike stay alike. Lower "
+            "n_components, or give more varied images."
+        )
+    if best.n_dead:
+        _warn(
+            f"{best.n_dead} of {n_components} components explain next to nothing "
+            f"(n_reseeded_={best.n_reseeded}). Lower n_components, or give more varied images."
+        )
+    if not history.converged and history.tol > 0 and not history.stopped:
+        _warn(
+            f"EM did not converge in max_iter={history.max_iter} passes. Increase max_iter or "
+            "tol; tol=0 makes exactly max_iter passes and does not warn."
+        )
+
+
+def _warn(message):
+    # The level of who calls `fit` of the estimator, through its decorator.
+    warnings.warn(message, ConvergenceWarning, stacklevel=6)

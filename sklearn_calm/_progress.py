@@ -1,0 +1,63 @@
+"""Lines of progress that `verbose` prints."""
+
+import time
+
+from sklearn_calm._mixture.history import Observer
+
+
+class Printer(Observer):
+    """Prints a line for each task that ends, and passes all that it sees on to another observer.
+
+    Parameters
+    ----------
+    observer : Observer
+    task : str
+        Name of the task that is observed.
+    """
+
+    def __init__(self, observer, task="fit"):
+        self.observer = observer
+        self.task = task
+        self.n_begun = 0
+        self.started = time.perf_counter()
+
+    def begin(self, name, n_tasks=0):
+        self.n_begun += 1
+        printer = Printer(self.observer.begin(name, n_tasks), name)
+        if name == "pass":
+            printer.started = self.started
+        return printer
+
+    def end(self, fit=None):
+        stop = self.observer.end(fit)
+        line = self._line(fit)
+        if line:
+            seconds = time.perf_counter() - self.started
+            print(f"[ConvGMMFeatures] {line}, {seconds:.1f} s")
+        return stop
+
+    def _line(self, fit):
+        if self.task == "stepwise stage":
+            return f"stepwise stage: {self.n_begun} steps"
+        if self.task == "pass":
+            return pass_line(fit.history)
+        return end_line(fit.history) if self.task == "start" else None
+
+
+def pass_line(history):
+    """The objective of the last pass, and the gain that `tol` is compared with."""
+    gain = "" if history.n_iter == 1 else f", gain per cell {history.gain:.3g}"
+    return (
+        f"pass {history.n_iter}/{history.max_iter}: "
+        f"log-likelihood per image {history.lower_bounds[-1]:.6g}{gain}"
+    )
+
+
+def end_line(history):
+    """Why the passes of a start ended."""
+    passes = f"after {history.n_iter} pass{'es' if history.n_iter > 1 else ''}"
+    if history.stopped:
+        return f"stopped by a callback {passes}"
+    if history.converged:
+        return f"converged {passes}: gain per cell below tol={history.tol:g}"
+    return f"stopped {passes}: max_iter={history.max_iter}"
