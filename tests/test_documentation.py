@@ -195,7 +195,7 @@ def test_imports_go_one_way():
 
 def test_imports_are_found():
     """What the test above sees, or it could not fail."""
-    assert {"_mixture.training", "_validation"} <= imported_modules("_conv_gmm")
+    assert {"_fitting", "_validation"} <= imported_modules("_conv_gmm")
     assert "_convolution.fourier" in imported_modules("_convolution.patches")
 
 

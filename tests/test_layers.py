@@ -160,7 +160,7 @@ def test_images_in_a_dask_array_make_maps_block_by_block(maps):
 def test_maps_in_a_dask_array_are_never_there_all_at_once(monkeypatch):
     # Samples have sizes of their own, whatever the number of images.
     monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 20_000)
-    monkeypatch.setattr("sklearn_calm._mixture.training.SEED_PATCHES", 2000)
+    monkeypatch.setattr("sklearn_calm._mixture.starting.SEED_PATCHES", 2000)
     monkeypatch.setattr("sklearn_calm._mixture.reseeding.MAX_IMAGES", 50)
     n, chunk = 4000, 100
     X = np.random.default_rng(9).integers(0, 256, (n, 20, 20), np.uint8)

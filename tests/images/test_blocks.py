@@ -187,7 +187,7 @@ def test_no_more_than_samples_travel(monkeypatch):
         return found
 
     monkeypatch.setattr(dask, "compute", spy)
-    monkeypatch.setattr("sklearn_calm._mixture.training.SEED_PATCHES", 100)
+    monkeypatch.setattr("sklearn_calm._mixture.starting.SEED_PATCHES", 100)
     make("image", max_iter=3, tol=0).fit(da.from_array(X, chunks=(100, 8, 7)))
     assert len(sizes) > 3
     assert sum(sizes) < 0.1 * X.nbytes
