@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 from sklearn_calm._arrays.namespace import array_namespace, find_placement, is_dask, to_numpy
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._callbacks import CallbackSupportMixin, begin_fit, without_callbacks
+from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._fitting import batch_size_of, fit, partial_fit, workers_of
 from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
 from sklearn_calm._images.reader import Images, home_of
@@ -42,6 +43,7 @@ from sklearn_calm._validation import (
     check_grid,
     check_shape,
     check_weights,
+    find_pooler,
 )
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
@@ -273,7 +275,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         "reg_covar": [Interval(numbers.Real, 0, None, closed="left")],
         "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
         "learn_weights": ["boolean"],
-        "pooling": [StrOptions({"logsumexp", "max", "mean", "tempered", "triangle"}), None],
+        "pooling": [StrOptions(set(POOLINGS)), None],
         "pool_grid": [POSITIVE_INT, tuple, list],
         "flatten": ["boolean"],
         "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
@@ -443,17 +445,17 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         images = self._check_images(X, method="transform")
         if is_dask(X):
             return self._map_blocks("transform", images, self._features_shape())
-        layer = feature_layer(self._layer, self._model, self.pooling, images.placement)
+        pooler = find_pooler(self, self._model.geometry.map_shape)
+        layer = feature_layer(self._layer, self._model, pooler, images.placement)
         step = partial(
             batch_features,
             images=images,
             layer=layer,
             model=self._model,
-            pooling=self.pooling,
-            pool_grid=None if self.pooling is None else self._region_grid(),
+            pooler=pooler,
             scratch=Scratch(),
         )
-        features = self._map_batches(step, images, by_row=pools_by_row(layer, self.pooling))
+        features = self._map_batches(step, images, by_row=pools_by_row(layer, pooler))
         shape = (len(images), *self._features_shape())
         return array_namespace(features).reshape(features, shape)
 

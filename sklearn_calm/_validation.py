@@ -8,6 +8,7 @@ from sklearn.utils.validation import _check_feature_names, _check_sample_weight,
 
 from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
 
 try:
@@ -202,6 +203,14 @@ def check_grid(name, grid, map_shape):
             "coarser grid, a smaller patch_size or stride, or more padding."
         )
     return grid
+
+
+def find_pooler(estimator, map_shape):
+    """What an estimator pools maps by; None where the maps are its features."""
+    if estimator.pooling is None:
+        return None
+    grid = check_grid("pool_grid", estimator.pool_grid, map_shape)
+    return Pooler.from_grid(estimator.pooling, grid, map_shape)
 
 
 def grid_or_name(assignment):

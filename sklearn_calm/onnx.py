@@ -9,11 +9,17 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._conv_gmm import ConvGMMFeatures
-from sklearn_calm._convolution.geometry import even_edges
+from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
 from sklearn_calm._mixture.cells import Cells
-from sklearn_calm._mixture.features import pooled_layer
+from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
-from sklearn_calm._validation import check_geometry, check_grid, check_shape, grid_or_name
+from sklearn_calm._validation import (
+    check_geometry,
+    check_grid,
+    check_shape,
+    find_pooler,
+    grid_or_name,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -24,8 +30,6 @@ __all__ = ["to_onnx"]
 LEAST_OPSET = 18
 # What skl2onnx has tensors for, that can be images.
 DTYPES = ("float32", "float64", "uint8", "int8", "int32", "int64", "bool")
-# The axes of maps in the graph: (n, n_components, rows, columns).
-COMPONENT, ROW, COLUMN = 1, 2, 3
 
 
 def to_onnx(
@@ -251,7 +255,7 @@ def _maps(nodes, images, model, geometry):
         model.conv_weight_.reshape(n_components, -1).astype(np.float64),
         model.conv_bias_.astype(np.float64),
     )
-    layer = pooled_layer(layer, model.pooling)
+    layer = folded(layer, find_pooler(model, geometry.map_shape))
     weight = layer.weight.reshape(n_components, *geometry.kernel_shape).transpose(0, 3, 1, 2)
     weight, bias = weight.astype(np.float32), layer.bias.astype(np.float32)
     window = {"kernel_shape": list(geometry.patch_size), "strides": list(geometry.stride)}
@@ -275,46 +279,18 @@ def _deviation(nodes, images, contrast_floor, geometry, window):
 
 def _features(nodes, maps, model, geometry):
     """Pool the maps, or give them as they are."""
-    if model.pooling is None:
+    pooler = find_pooler(model, geometry.map_shape)
+    if pooler is None:
         return nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
-    if model.pooling == "tempered":
-        maps = nodes("Softmax", maps, axis=COMPONENT)
-    elif model.pooling == "mean":
+    if pooler.pooling.shares is not None:
         cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
+        cells = share_cells(pooler.pooling, cells, geometry.map_shape)
         maps = _responsibilities(nodes, maps, cells)
-    elif model.pooling == "triangle":
+    if pooler.pooling.rectified:
         maps = nodes("Relu", maps)
-    grid = check_grid("pool_grid", model.pool_grid, geometry.map_shape)
-    edges = [even_edges(side, n) for side, n in zip(geometry.map_shape, grid, strict=True)]
-    if model.pooling in ("mean", "tempered", "triangle"):
-        pooled = _mean_regions(nodes, maps, edges)
-    else:
-        reduction = {"logsumexp": "ReduceLogSumExp", "max": "ReduceMax"}[model.pooling]
-        pooled = _reduce_regions(nodes, reduction, maps, edges)
+    pooled = pooler.pooling.add_nodes(nodes, maps, pooler.regions)
     pooled = nodes("Transpose", pooled, perm=[0, ROW, COLUMN, COMPONENT])
     return nodes("Reshape", pooled, np.asarray([0, *_output_shape(model)], np.int64))
-
-
-def _mean_regions(nodes, maps, edges):
-    """Mean over each region of a grid, by a product over columns and one over rows."""
-    for cuts in reversed(edges):
-        lengths = np.diff(cuts)
-        shares = np.repeat(np.diag(1 / lengths), lengths, axis=0).astype(np.float32)
-        maps = nodes("MatMul", maps, shares)
-        maps = nodes("Transpose", maps, perm=[0, COMPONENT, COLUMN, ROW])
-    return maps
-
-
-def _reduce_regions(nodes, reduction, maps, edges):
-    """Reduce over each region of a grid, first its rows and then its columns."""
-    for axis, cuts in zip((ROW, COLUMN), edges, strict=True):
-        lengths = np.diff(cuts)
-        if len(lengths) == 1:
-            maps = nodes.reduce(reduction, maps, axis)
-        elif lengths.max() > 1:
-            parts = nodes.split(maps, lengths, axis)
-            maps = nodes("Concat", *(nodes.reduce(reduction, p, axis) for p in parts), axis=axis)
-    return maps
 
 
 def _responsibilities(nodes, maps, cells):
@@ -324,7 +300,7 @@ def _responsibilities(nodes, maps, cells):
 
     def over_cells(reduction, values):
         values = nodes.reduce(reduction, values, COMPONENT)
-        values = _reduce_regions(nodes, reduction, values, cells)
+        values = reduce_regions(nodes, reduction, values, cells)
         for axis, cuts in zip((ROW, COLUMN), cells, strict=True):
             lengths = np.diff(cuts)
             index = np.repeat(np.arange(len(lengths)), lengths)

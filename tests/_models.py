@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._convolution import pooling
 
 SMALL = {
     "n_components": 3,
@@ -17,7 +18,7 @@ SMALL = {
 }
 RAW = {"normalize": None, "whiten": False}
 ASSIGNMENTS = ["image", (2, 2), "patch"]
-POOLINGS = ["logsumexp", "max", "mean", "tempered", "triangle"]
+POOLINGS = list(pooling.POOLINGS)
 PREPROCESSINGS = {
     "raw": RAW,
     "contrast": {"normalize": "contrast", "whiten": False},

@@ -16,6 +16,7 @@ from _twins import (
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.patches import SPARSE_BELOW, view_patches
+from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import NEGLIGIBLE, Cells
 from sklearn_calm._mixture.em import (
@@ -268,9 +269,14 @@ def test_used_memory_changes_nothing_and_nothing_is_written_to_the_images():
         arguments = (images, problem.sample_weight, layer, problem.model)
         kept.append((e_step(*arguments, scratch=scratch), e_step(*arguments)))
         features = (slice(None), problem.images, layer, problem.model)
-        for pooling, grid in [("mean", (1, 1)), ("max", (2, 2)), (None, None)]:
-            used = batch_features(*features, pooling, grid, scratch)
-            kept.append(((used,), (batch_features(*features, pooling, grid),)))
+        map_shape = problem.model.geometry.map_shape
+        mean, peak = (
+            Pooler.from_grid(pooling, grid, map_shape)
+            for pooling, grid in [("mean", (1, 1)), ("max", (2, 2))]
+        )
+        for pooler in (mean, peak, None):
+            used = batch_features(*features, pooler, scratch)
+            kept.append(((used,), (batch_features(*features, pooler),)))
     # Compared at the end: what a later batch overwrites would show.
     for used, fresh in kept:
         for a, b in zip(used, fresh, strict=True):
@@ -558,9 +564,8 @@ def test_the_papers_pass_and_features(padding, seed):
     assert_allclose(new.means.reshape(kernels.shape), expected, rtol=1e-10)
     assert_array_equal(new.weights, parameters.weights)
     assert new.noise_variance == 1.0
-    features = batch_features(
-        slice(None), problem.images, layer, problem.model, "logsumexp", (1, 1)
-    )
+    pooler = Pooler.from_grid("logsumexp", (1, 1), problem.model.geometry.map_shape)
+    features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
     assert_allclose(features, _reference.paper_features(padded, kernels), rtol=1e-10)
 
 

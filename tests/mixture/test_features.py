@@ -14,9 +14,16 @@ from _twins import (
     with_spectrum,
 )
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.features import batch_features, feature_layer
 from sklearn_calm._mixture.model import conv_layer
+
+
+def make_pooler(problem, pooling, pool_grid):
+    if pooling is None:
+        return None
+    return Pooler.from_grid(pooling, pool_grid, problem.model.geometry.map_shape)
 
 
 def literal_maps(problem, parameters):
@@ -39,10 +46,11 @@ def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng)
     layer = conv_layer(parameters, problem.model)
-    layer = feature_layer(layer, problem.model, pooling, problem.images.placement)
+    pooler = make_pooler(problem, pooling, pool_grid)
+    layer = feature_layer(layer, problem.model, pooler, problem.images.placement)
     assert layer.spectrum is None  # so small, it does not pay
     layer = with_spectrum(layer, problem.model) if by_spectrum else layer
-    features = batch_features(slice(None), problem.images, layer, problem.model, pooling, pool_grid)
+    features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
     expected = [
         _reference.pool(joint, gamma, pooling, pool_grid, problem.model.geometry.patch_length)
         for joint, gamma in literal_maps(problem, parameters)
@@ -59,7 +67,7 @@ def test_without_pooling_the_features_are_the_map(geometry, preprocessing, seed)
     parameters = problem.parameters(rng)
     layer = conv_layer(parameters, problem.model)
     rows = slice(1, 3)
-    maps = batch_features(rows, problem.images, layer, problem.model, None, None)
+    maps = batch_features(rows, problem.images, layer, problem.model, None)
     expected = [joint for joint, _ in literal_maps(problem, parameters)]
     assert maps.flags.c_contiguous
     assert_allclose(maps, expected[rows], rtol=1e-9, atol=1e-10)
@@ -70,14 +78,14 @@ def test_features_follow_the_precision_of_the_images(pooling):
     rng = np.random.default_rng(3)
     problem = make_problem(rng, "image", "both")
     layer = conv_layer(problem.parameters(rng), problem.model)
+    pooler = make_pooler(problem, pooling, (2, 2))
     single, double = (
         batch_features(
             slice(None),
             Images(problem.images.X.astype(dtype), problem.model.geometry),
-            feature_layer(layer, problem.model, pooling, numpy_in(dtype)),
+            feature_layer(layer, problem.model, pooler, numpy_in(dtype)),
             problem.model,
-            pooling,
-            (2, 2),
+            pooler,
         )
         for dtype in (np.float32, np.float64)
     )
@@ -91,7 +99,8 @@ def test_images_are_independent_of_their_batch(pooling):
     rng = np.random.default_rng(4)
     problem = make_problem(rng, (2, 3), "both")
     layer = conv_layer(problem.parameters(rng), problem.model)
-    arguments = (problem.images, layer, problem.model, pooling, (2, 2))
+    pooler = make_pooler(problem, pooling, (2, 2))
+    arguments = (problem.images, layer, problem.model, pooler)
     whole = batch_features(slice(None), *arguments)
     alone = [batch_features(slice(i, i + 1), *arguments)[0] for i in range(4)]
     assert_allclose(alone, whole, rtol=1e-10, atol=1e-12)
@@ -104,8 +113,9 @@ def test_tempered_shares_of_a_region_add_up_to_one(assignment, seed):
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, assignment, "both")
     layer = conv_layer(problem.parameters(rng), problem.model)
-    layer = feature_layer(layer, problem.model, "tempered", problem.images.placement)
-    features = batch_features(slice(None), problem.images, layer, problem.model, "tempered", (2, 3))
+    pooler = make_pooler(problem, "tempered", (2, 3))
+    layer = feature_layer(layer, problem.model, pooler, problem.images.placement)
+    features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
     shares = features.reshape(len(features), 6, -1)
     assert_allclose(shares.sum(axis=-1), 1, rtol=1e-12)
     assert shares.min() > 0
