@@ -17,7 +17,7 @@ from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import Cells
-from sklearn_calm._mixture.model import MixtureParameters, PatchModel, conv_layer
+from sklearn_calm._mixture.model import MixtureParameters, PatchModel, conv_layer, log_joint
 from sklearn_calm._mixture.preprocessing import Preprocessing
 from sklearn_calm._mixture.training import EM, Options
 
@@ -32,6 +32,14 @@ GEOMETRIES = [
     ((2, 3), (2, 1), (1, 2), 1),
     ((3, 3), (1, 2), (2, 0), 3),
     ((1, 4), (2, 2), (0, 3), 2),
+]
+# Patches as large as the image, one pixel wide, and strides that leave pixels over.
+EDGE_CASES = [
+    ((HEIGHT, WIDTH), (1, 1), (0, 0), 2),
+    ((1, 1), (1, 1), (0, 0), 2),
+    ((HEIGHT + 2, 1), (1, 3), (1, 0), 1),
+    ((2, 2), (4, 5), (0, 1), 1),
+    ((2, 2), (7, 9), (0, 0), 3),
 ]
 
 
@@ -58,6 +66,37 @@ class Problem(NamedTuple):
             means -= means.mean(axis=1, keepdims=True)
         weights = rng.dirichlet(np.full(n_components, 5.0))
         return MixtureParameters(means, weights, noise_variance)
+
+
+def grid_that_fits(assignment, geometry):
+    """(2, 3) on every map but those of one row or two columns."""
+    if isinstance(assignment, str):
+        return assignment
+    (ph, pw), (sv, sh), (pv, pad), _ = geometry
+    map_shape = ((HEIGHT + 2 * pv - ph) // sv + 1, (WIDTH + 2 * pad - pw) // sh + 1)
+    return tuple(min(a, b) for a, b in zip(assignment, map_shape, strict=True))
+
+
+def twin(parameters):
+    """The mixture, as the twin takes it."""
+    return _reference.Mixture(*parameters)
+
+
+def literal_patches(problem):
+    """Raw patches of each image: (n, positions, D)."""
+    length = problem.model.geometry.patch_length
+    return np.array(
+        [
+            _reference.patch_vectors(image, problem.setting).reshape(-1, length)
+            for image in problem.images.X
+        ]
+    )
+
+
+def engine_maps(problem, parameters):
+    """The log joint of all images, by the engine: (rows, n, columns, K)."""
+    layer = conv_layer(parameters, problem.model)
+    return log_joint(layer.view(problem.padded, problem.model), layer)
 
 
 def layer_of(parameters, model, by_spectrum):

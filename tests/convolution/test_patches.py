@@ -5,10 +5,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import FLOOR, GEOMETRIES, HEIGHT, WIDTH
+from _twins import EDGE_CASES, FLOOR, GEOMETRIES, HEIGHT, WIDTH
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution import fourier
-from sklearn_calm._convolution.geometry import PatchGeometry, even_edges
+from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.patches import (
     BAND_COLUMNS,
     box_sums,
@@ -22,17 +22,8 @@ from sklearn_calm._convolution.patches import (
 )
 from sklearn_calm._images.reader import Images
 
-# Patches as large as the image, one pixel wide, and strides that leave pixels over.
-EDGE_CASES = [
-    ((HEIGHT, WIDTH), (1, 1), (0, 0), 2),
-    ((1, 1), (1, 1), (0, 0), 2),
-    ((HEIGHT + 2, 1), (1, 3), (1, 0), 1),
-    ((2, 2), (4, 5), (0, 1), 1),
-    ((2, 2), (7, 9), (0, 0), 3),
-]
-ALL_GEOMETRIES = GEOMETRIES + EDGE_CASES
 floors = pytest.mark.parametrize("floor", [None, FLOOR])
-geometries = pytest.mark.parametrize("geometry", ALL_GEOMETRIES)
+geometries = pytest.mark.parametrize("geometry", GEOMETRIES + EDGE_CASES)
 seeds = pytest.mark.parametrize("seed", [0, 1])
 
 
@@ -52,20 +43,6 @@ def literal_patches(X, geometry, floor):
         geometry.patch_size, geometry.stride, geometry.padding, contrast_floor=floor
     )
     return np.stack([_reference.preprocessed_patches(image, setting) for image in X], axis=1)
-
-
-@geometries
-def test_geometry_is_that_of_the_literal_patches(geometry):
-    rng = np.random.default_rng(0)
-    padded, geometry, X = make_images(rng, geometry)
-    patches = _reference.extract_patches(
-        X[0], geometry.patch_size, geometry.stride, geometry.padding
-    )
-    assert geometry.padded_shape == padded.shape[1:]
-    assert geometry.map_shape == patches.shape[:2]
-    assert geometry.n_positions == patches.shape[0] * patches.shape[1]
-    assert geometry.kernel_shape == patches.shape[2:]
-    assert geometry.patch_length == patches[0, 0].size
 
 
 @geometries
@@ -289,12 +266,3 @@ def test_images_need_not_be_contiguous():
 def test_centred_kernels_have_no_mean():
     kernels = np.random.default_rng(9).normal(size=(3, 5))
     assert_allclose(centred(kernels), kernels - kernels.mean(axis=1)[:, None], rtol=1e-12)
-
-
-@pytest.mark.parametrize(("length", "parts"), [(6, 1), (6, 6), (7, 3), (8, 5), (1, 1)])
-def test_even_edges_differ_by_one_at_most(length, parts):
-    edges = even_edges(length, parts)
-    sizes = np.diff(edges)
-    assert (edges[0], edges[-1], len(sizes)) == (0, length, parts)
-    assert sizes.min() >= 1
-    assert sizes.max() - sizes.min() <= 1

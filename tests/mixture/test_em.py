@@ -9,15 +9,17 @@ from _twins import (
     PREPROCESSINGS,
     assert_statistics_close,
     by_spectrum,
+    engine_maps,
+    grid_that_fits,
     layer_of,
     make_problem,
     numpy_in,
+    twin,
 )
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._convolution.patches import SPARSE_BELOW, view_patches
+from sklearn_calm._convolution.patches import SPARSE_BELOW
 from sklearn_calm._convolution.pooling import Pooler
-from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import NEGLIGIBLE, Cells
 from sklearn_calm._mixture.em import (
     DEAD_SHARE,
@@ -40,9 +42,6 @@ from sklearn_calm._mixture.model import (
     MixtureParameters,
     PatchModel,
     conv_layer,
-    energies,
-    log_joint,
-    patch_energies,
 )
 from sklearn_calm._mixture.preprocessing import Preprocessing
 
@@ -50,25 +49,6 @@ assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
 preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 seeds = pytest.mark.parametrize("seed", [0, 1])
-
-
-def grid_that_fits(assignment, geometry):
-    """(2, 3) on every map but those of one row or two columns."""
-    if isinstance(assignment, str):
-        return assignment
-    (ph, pw), (sv, sh), (pv, pad), _ = geometry
-    map_shape = ((7 + 2 * pv - ph) // sv + 1, (8 + 2 * pad - pw) // sh + 1)
-    return tuple(min(a, b) for a, b in zip(assignment, map_shape, strict=True))
-
-
-def twin(parameters):
-    return _reference.Mixture(*parameters)
-
-
-def engine_maps(problem, parameters):
-    floor = problem.model.preprocessing.contrast_floor
-    patches = view_patches(problem.padded, problem.model.geometry, contrast_floor=floor)
-    return log_joint(patches, conv_layer(parameters, problem.model))
 
 
 # The E-step
@@ -141,29 +121,6 @@ def test_log_likelihood_of_each_image_is_that_of_the_twin(
 
 @assignments
 @preprocessings
-@geometries
-def test_conv_layer_gives_the_log_joint(assignment, preprocessing, geometry):
-    rng = np.random.default_rng(3)
-    problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
-    parameters = problem.parameters(rng)
-    expected = [
-        _reference.log_joint(image, twin(parameters), problem.setting) for image in problem.images.X
-    ]
-    maps = engine_maps(problem, parameters).transpose(1, 0, 2, 3)
-    assert_allclose(maps, expected, rtol=1e-9, atol=1e-10)
-    # As applied, by hand: correlate raw patches, divide by their deviation, add the bias.
-    layer = conv_layer(parameters, problem.model)
-    setting = problem.setting
-    for image, joint in zip(problem.images.X, expected, strict=True):
-        raw = _reference.patch_vectors(image, setting)
-        output = raw @ layer.weight.T
-        if setting.contrast_floor is not None:
-            output /= np.sqrt(raw.var(axis=2) + setting.contrast_floor)[..., None]
-        assert_allclose(output + layer.bias, joint, rtol=1e-9, atol=1e-10)
-
-
-@assignments
-@preprocessings
 @seeds
 def test_responsibilities_are_those_of_the_twin(assignment, preprocessing, seed):
     rng = np.random.default_rng(seed)
@@ -175,24 +132,6 @@ def test_responsibilities_are_those_of_the_twin(assignment, preprocessing, seed)
         cells = _reference.cells(assignment, *joint.shape[:2])
         expected = _reference.responsibilities(joint, cells)
         assert_allclose(gamma[:, i], expected, rtol=1e-9, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    ("assignment", "map_shape"),
-    [("image", (5, 7)), ("patch", (5, 7)), ((2, 3), (5, 7)), ((5, 1), (5, 2)), ((1, 1), (1, 1))],
-)
-def test_cells_are_those_of_the_twin(assignment, map_shape):
-    cells = Cells.from_assignment(assignment, map_shape)
-    expected = _reference.cells(assignment, *map_shape)
-    assert cells.n_cells == len(expected)
-    assert_array_equal(cells.sizes.ravel(), [len(cell) for cell in expected])
-    values = np.random.default_rng(4).normal(size=(map_shape[0], 2, map_shape[1]))
-    sums = cells.sums(values)
-    literal = [[sum(values[r, i, c] for r, c in cell) for i in range(2)] for cell in expected]
-    assert_allclose(sums.transpose(0, 2, 1).reshape(-1, 2), literal, rtol=1e-12)
-    spread = cells.spread(sums)
-    for (r, c), total in [(u, t) for cell, t in zip(expected, literal, strict=True) for u in cell]:
-        assert_allclose(spread[r, :, c], total, rtol=1e-12)
 
 
 @assignments
@@ -228,21 +167,6 @@ def test_weights_are_repetitions(assignment, preprocessing):
         e_step(repeated, np.ones(len(repeated)), layer, problem.model),
         rtol=1e-11,
     )
-
-
-@assignments
-@preprocessings
-@geometries
-def test_energies_are_those_of_the_twin(assignment, preprocessing, geometry):
-    rng = np.random.default_rng(7)
-    problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
-    expected = [_reference.energy(image, problem.setting) for image in problem.images.X]
-    assert_allclose(energies(problem.padded, problem.model), [q for q, _ in expected], rtol=1e-9)
-    assert {problem.model.n_values} == {m for _, m in expected}
-    each = patch_energies(problem.padded, problem.model)
-    for i, image in enumerate(problem.images.X):
-        y = _reference.preprocessed_patches(image, problem.setting)
-        assert_allclose(each[:, i], (y**2).sum(axis=2), rtol=1e-9)
 
 
 def test_energy_can_be_left_out():
@@ -567,14 +491,3 @@ def test_the_papers_pass_and_features(padding, seed):
     pooler = Pooler.from_grid("logsumexp", (1, 1), problem.model.geometry.map_shape)
     features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
     assert_allclose(features, _reference.paper_features(padded, kernels), rtol=1e-10)
-
-
-def test_reading_casts_to_the_precision_asked_for():
-    rng = np.random.default_rng(15)
-    problem = make_problem(rng, "image", "both")
-    images = Images(problem.images.X, problem.model.geometry, placement=numpy_in(np.float32))
-    layer = conv_layer(problem.parameters(rng), problem.model)
-    single_layer = layer.prepared(images.geometry, images.placement)
-    single = e_step(images.read(slice(None)), np.ones(4), single_layer, problem.model)
-    double = e_step(problem.padded, np.ones(4), layer, problem.model)
-    assert_statistics_close(single, double, rtol=1e-4)

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import GEOMETRIES, make_problem
+from _twins import GEOMETRIES, literal_patches, make_problem
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.preprocessing import Preprocessing
@@ -19,17 +19,6 @@ from sklearn_calm._mixture.seeds import (
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 inits = pytest.mark.parametrize("init", ["k-means++", "random_from_data"])
 seeds = pytest.mark.parametrize("seed", [0, 1, 2])
-
-
-def literal_patches(problem):
-    """Raw patches of each image: (n, positions, D)."""
-    length = problem.model.geometry.patch_length
-    return np.array(
-        [
-            _reference.patch_vectors(image, problem.setting).reshape(-1, length)
-            for image in problem.images.X
-        ]
-    )
 
 
 def rows_of(patches):
@@ -51,29 +40,6 @@ def test_few_patches_are_all_taken_with_their_weights(geometry):
     assert sample.complete
     assert_array_equal(sample.patches, expected.reshape(-1, expected.shape[-1]))
     assert_array_equal(sample.weights, np.repeat(problem.sample_weight, expected.shape[1]))
-
-
-@geometries
-@pytest.mark.parametrize("seed", [1, 2])
-def test_images_give_the_patches_asked_for(geometry, seed):
-    rng = np.random.default_rng(seed)
-    problem = make_problem(rng, geometry=geometry, n_images=6)
-    expected = literal_patches(problem)
-    rows = np.sort(rng.integers(6, size=40))
-    positions = rng.integers(expected.shape[1], size=40)
-    assert_array_equal(problem.images.patches(rows, positions), expected[rows, positions])
-    nothing = problem.images.patches(rows[:0], positions[:0])
-    assert nothing.shape == (0, expected.shape[2])
-
-
-def test_patches_are_read_from_large_images_in_groups():
-    rng = np.random.default_rng(3)
-    X = rng.normal(size=(7, 1, 2**19, 1)).astype(np.float32)  # two to a group
-    images = Images(X, PatchGeometry((1, 2**19, 1), (1, 3), (1, 5), (0, 0)))
-    rows = np.array([0, 1, 1, 2, 5, 5, 5, 6])
-    positions = rng.integers(images.geometry.n_positions, size=len(rows))
-    columns = 5 * positions[:, None] + np.arange(3)
-    assert_array_equal(images.patches(rows, positions), X[rows[:, None], 0, columns, 0])
 
 
 @geometries

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+import _reference
+from _twins import EDGE_CASES, GEOMETRIES, HEIGHT, WIDTH
+from sklearn_calm._convolution.geometry import PatchGeometry, even_edges
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES + EDGE_CASES)
+def test_geometry_is_that_of_the_literal_patches(geometry):
+    patch_size, stride, padding, n_channels = geometry
+    image = np.zeros((HEIGHT, WIDTH, n_channels))
+    found = PatchGeometry(image.shape, patch_size, stride, padding)
+    patches = _reference.extract_patches(image, patch_size, stride, padding)
+    assert found.padded_shape == _reference.pad(image, padding).shape
+    assert found.map_shape == patches.shape[:2]
+    assert found.n_positions == patches.shape[0] * patches.shape[1]
+    assert found.kernel_shape == patches.shape[2:]
+    assert found.patch_length == patches[0, 0].size
+
+
+@pytest.mark.parametrize(("length", "parts"), [(6, 1), (6, 6), (7, 3), (8, 5), (1, 1)])
+def test_even_edges_differ_by_one_at_most(length, parts):
+    edges = even_edges(length, parts)
+    sizes = np.diff(edges)
+    assert (edges[0], edges[-1], len(sizes)) == (0, length, parts)
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
