@@ -326,6 +326,39 @@ def objective(stats, noise_variance):
     return stats.log_normalizer + background
 
 
+def run_em(
+    images, sample_weight, mixture, setting, n_passes, learn_weights=True, noise_variance="auto"
+):
+    """Make passes of EM over images (n, H, W, C).
+
+    Returns the mixture after the last pass, and the objective per image before each pass: a list.
+    """
+    objectives = []
+    for _ in range(n_passes):
+        stats = e_step(images, sample_weight, mixture, setting)
+        objectives.append(objective(stats, mixture.noise_variance) / stats.n_images)
+        mixture = m_step(stats, learn_weights, noise_variance, setting.mean, setting.whitener)
+    return mixture, objectives
+
+
+def run_stepwise_em(batches, mixture, setting, rates):
+    """Make one step of stepwise EM with each batch of images (n, H, W, C).
+
+    Yields the objective per image of the batch before the step, and the mixture after it. Blended
+    statistics are per image; the first batch counts in full.
+    """
+    blended = None
+    for batch, rate in zip(batches, rates, strict=True):
+        stats = e_step(batch, np.ones(len(batch)), mixture, setting)
+        new = [value / len(batch) for value in stats]
+        if blended is None:
+            blended = new
+        blended = [(1 - rate) * a + rate * b for a, b in zip(blended, new, strict=True)]
+        bound = objective(Statistics(*new), mixture.noise_variance)
+        mixture = m_step(Statistics(*blended), True, "auto", setting.mean, setting.whitener)
+        yield bound, mixture
+
+
 # Features
 
 

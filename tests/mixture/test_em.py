@@ -394,6 +394,18 @@ def test_blend_is_a_mean_of_statistics_per_image():
 # The law
 
 
+def objectives(problem, parameters, *, learn_weights=True, noise_variance="auto", n_passes=25):
+    """The objective before each pass."""
+    history, preprocessing = [], problem.model.preprocessing
+    options = {"learn_weights": learn_weights, "noise_variance": noise_variance}
+    for _ in range(n_passes):
+        layer = conv_layer(parameters, problem.model)
+        statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+        history.append(objective(statistics, parameters.noise_variance))
+        parameters = m_step(statistics, parameters, preprocessing, **options)
+    return history
+
+
 @assignments
 @preprocessings
 @pytest.mark.parametrize("learn_weights", [True, False])
@@ -405,19 +417,8 @@ def test_the_objective_never_falls(assignment, preprocessing, learn_weights, noi
     parameters = problem.parameters(rng, noise_variance=0.5)
     if not learn_weights:
         parameters = parameters._replace(weights=np.full(3, 1 / 3))
-    images, model = problem.padded, problem.model
-    history = []
-    for _ in range(25):
-        layer = conv_layer(parameters, model)
-        statistics = e_step(images, problem.sample_weight, layer, model)
-        history.append(objective(statistics, parameters.noise_variance))
-        parameters = m_step(
-            statistics,
-            parameters,
-            model.preprocessing,
-            learn_weights=learn_weights,
-            noise_variance=noise_variance,
-        )
+    options = {"learn_weights": learn_weights, "noise_variance": noise_variance}
+    history = objectives(problem, parameters, **options)
     gains = np.diff(history)
     assert gains.min() > -1e-11 * np.abs(history).max()
     assert history[-1] - history[0] > 0.1
@@ -429,18 +430,7 @@ def test_the_objective_never_falls_for_any_geometry(assignment, geometry):
     rng = np.random.default_rng(14)
     assignment = grid_that_fits(assignment, geometry)
     problem = make_problem(rng, assignment, "both", geometry, n_images=9)
-    parameters, history = problem.parameters(rng, 5), []
-    for _ in range(25):
-        layer = conv_layer(parameters, problem.model)
-        statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
-        history.append(objective(statistics, parameters.noise_variance))
-        parameters = m_step(
-            statistics,
-            parameters,
-            problem.model.preprocessing,
-            learn_weights=True,
-            noise_variance="auto",
-        )
+    history = objectives(problem, problem.parameters(rng, 5))
     assert np.diff(history).min() > -1e-11 * np.abs(history).max()
 
 

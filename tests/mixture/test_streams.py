@@ -16,27 +16,16 @@ def test_a_learning_rate_is_a_power_of_the_step():
     options = {"learning_offset": 2.5, "learning_decay": 0.8, "init_params": kernels}
     model = small(**options, **RAW, assignment="image")
     setting = _reference.Setting((3, 3))
-    mixture, blended = None, None
-    for t, batch in enumerate(batches, start=1):
+    patches = [_reference.patch_vectors(x[..., np.newaxis], setting) for x in batches[0]]
+    first = _reference.Mixture(
+        kernels.reshape(3, 9), np.full(3, 1 / 3), np.mean(np.square(patches))
+    )
+    rates = [(2.5 + t) ** -0.8 for t in (1, 2, 3)]
+    images = [batch[..., np.newaxis] for batch in batches]
+    expected = _reference.run_stepwise_em(images, first, setting, rates)
+    for t, (batch, (bound, mixture)) in enumerate(zip(batches, expected, strict=True), start=1):
         model.partial_fit(batch)
-        if mixture is None:
-            patches = [_reference.patch_vectors(x[..., np.newaxis], setting) for x in batch]
-            noise = np.mean(np.square(patches))
-            mixture = _reference.Mixture(kernels.reshape(3, 9), np.full(3, 1 / 3), noise)
-        ones = np.ones(len(batch))
-        new = _reference.e_step(batch[..., np.newaxis], ones, mixture, setting)
-        new = _reference.Statistics(*(value / len(batch) for value in new))
-        rate = (2.5 + t) ** -0.8
-        blended = (
-            new
-            if blended is None
-            else _reference.Statistics(
-                *((1 - rate) * a + rate * b for a, b in zip(blended, new, strict=True))
-            )
-        )
-        bound = _reference.objective(new, mixture.noise_variance)
         assert model.lower_bound_ == pytest.approx(bound, rel=1e-9)
-        mixture = _reference.m_step(blended, True, "auto", None, None)
         assert_allclose(model.means_.reshape(3, 9), mixture.means, rtol=1e-8, atol=1e-10)
         assert_allclose(model.weights_, mixture.weights, rtol=1e-8)
         assert model.noise_variance_ == pytest.approx(mixture.noise_variance, rel=1e-8)

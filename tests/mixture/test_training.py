@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import ASSIGNMENTS, PREPROCESSINGS, assert_statistics_close, make_em, make_problem
+from _twins import ASSIGNMENTS, PREPROCESSINGS, assert_statistics_close, make_em, make_problem, twin
 from sklearn_calm._fitting import fit_best
 from sklearn_calm._mixture.history import History
 from sklearn_calm._mixture.training import run
@@ -75,25 +75,14 @@ def test_a_run_never_loses_and_is_the_literal_one(
     parameters = problem.parameters(rng, noise_variance=0.3)
     parameters = parameters._replace(means=0.5 * parameters.means, weights=np.full(3, 1 / 3))
     em = make_em(problem, learn_weights=learn_weights, noise_variance=noise_variance)
-    history = new_history(problem, max_iter=4)
-    fit = run(em, parameters, history)
+    fit = run(em, parameters, new_history(problem, max_iter=4))
     assert fit.n_reseeded == fit.n_dead == 0
-    mixture, history = _reference.Mixture(*parameters), []
-    for _ in range(4):
-        statistics = _reference.e_step(
-            problem.images.X, problem.sample_weight, mixture, problem.setting
-        )
-        value = _reference.objective(statistics, mixture.noise_variance)
-        history.append(value / statistics.n_images)
-        mixture = _reference.m_step(
-            statistics,
-            learn_weights,
-            noise_variance,
-            problem.setting.mean,
-            problem.setting.whitener,
-        )
-    assert_allclose(fit.history.lower_bounds, history, rtol=1e-9)
-    assert np.diff(history).min() >= -1e-11 * np.abs(history).max()
+    options = (learn_weights, noise_variance)
+    mixture, objectives = _reference.run_em(
+        problem.images.X, problem.sample_weight, twin(parameters), problem.setting, 4, *options
+    )
+    assert_allclose(fit.history.lower_bounds, objectives, rtol=1e-9)
+    assert np.diff(objectives).min() >= -1e-11 * np.abs(objectives).max()
     assert_allclose(fit.parameters.means, mixture.means, rtol=1e-7, atol=1e-9)
     assert_allclose(fit.parameters.weights, mixture.weights, rtol=1e-7)
     assert fit.parameters.noise_variance == pytest.approx(mixture.noise_variance, rel=1e-8)
