@@ -1,44 +1,18 @@
-"""The tasks of a fit, as callbacks are told of them; nobody is told before scikit-learn 1.9.
+"""An observer that tells the callbacks of scikit-learn of the tasks of a fit.
 
-fit                     below it "start", where there are several; else its tasks
+fit                     below it "start", where there are several; else the tasks of its start
     start
         stepwise stage  below it "step"
         pass
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from sklearn_calm._mixture.history import Observer
-
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:  # scikit-learn older than 1.9
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands where scikit-learn has no callbacks: there is no `set_callbacks`."""
-
-        def _init_callback_context(self, **_):
-            return NoContext()
-
-
-class NoContext:
-    """Stands for a context that no callback is set on."""
-
-    def subcontext(self, **_):
-        """There are no tasks below it."""
-        return self
-
-    def call_on_fit_task_begin(self, **_):
-        """Nobody is told."""
-        return self
-
-    def call_on_fit_task_end(self, **_):
-        """Nobody is told, so nobody asks to stop."""
-        return False
+from sklearn_calm._sklearn import callback_context
 
 
 @dataclass(frozen=True)
@@ -95,25 +69,8 @@ class OnlyStart(Observer):
 
 def begin_fit(estimator, X, y, sample_weight, n_starts, n_tasks):
     """Set up the callbacks of the estimator and tell them of the whole fit."""
-    context = estimator._init_callback_context(max_subtasks=n_tasks if n_starts == 1 else n_starts)
+    context = callback_context(estimator, n_tasks if n_starts == 1 else n_starts)
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
     context.call_on_fit_task_begin(**told)
     return FitTask(context, told, n_starts, n_tasks)
-
-
-def without_run(state):
-    """The attributes of an estimator, less what scikit-learn keeps while its fit runs.
-
-    A fitted copy that a callback puts aside would else hold the tasks, and all callbacks by them.
-    """
-    passing = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
-    return {name: value for name, value in state.items() if name not in passing}
-
-
-def without_callbacks(estimator):
-    """A copy of the estimator to send elsewhere, where no callback has any business."""
-    estimator = copy.copy(estimator)
-    for name in ("_skl_callbacks", "_parent_callback_ctx"):
-        vars(estimator).pop(name, None)
-    return estimator

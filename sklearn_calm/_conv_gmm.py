@@ -11,17 +11,12 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils._set_output import _get_output_config
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    check_is_fitted,
-)
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._arrays.namespace import array_namespace, find_placement, is_dask, to_numpy
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._callbacks import CallbackSupportMixin, begin_fit, without_callbacks
+from sklearn_calm._callbacks import begin_fit
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._fitting import batch_size_of, fit, partial_fit, workers_of
 from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
@@ -31,6 +26,16 @@ from sklearn_calm._mixture.features import (
     batch_log_likelihoods,
     feature_layer,
     pools_by_row,
+)
+from sklearn_calm._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    check_input_features,
+    fit_context,
+    output_config,
+    validate_parameters,
+    without_callbacks,
 )
 from sklearn_calm._state import (
     kept_on_error,
@@ -58,7 +63,7 @@ def _version():
 
 def _checked(method: Method) -> Method:
     """Check parameters. The decorator has no types, and would take those of the method away."""
-    return _fit_context(prefer_skip_nested_validation=True)(method)
+    return fit_context(prefer_skip_nested_validation=True)(method)
 
 
 class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -432,8 +437,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
-        self._validate_params()
-        in_frames = _get_output_config("transform", self)["dense"] != "default"
+        validate_parameters(self)
+        in_frames = output_config("transform", self)["dense"] != "default"
         if in_frames and (self._gives_maps() or is_dask(X)):
             what = "A lazy Dask array"
             if not is_dask(X):
@@ -526,7 +531,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             "convgmmfeatures_row0_column1_component2" and so on.
         """
         check_is_fitted(self)
-        _check_feature_names_in(self, input_features, generate_names=False)
+        check_input_features(self, input_features)
         if self._gives_maps():
             raise ValueError(
                 "pooling=None and flatten=False give maps, which have no columns to name."

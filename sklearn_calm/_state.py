@@ -12,12 +12,12 @@ import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_calm._arrays.namespace import FOLLOWED, library_of, to_numpy
-from sklearn_calm._callbacks import without_run
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import SufficientStatistics, per_image
 from sklearn_calm._mixture.model import ConvLayer, MixtureParameters, PatchModel, conv_layer
 from sklearn_calm._mixture.preprocessing import Preprocessing
+from sklearn_calm._sklearn import without_run
 
 VERSION = "_sklearn_calm_version"
 OURS = (Cells, ConvLayer, PatchGeometry, PatchModel, Preprocessing, SufficientStatistics)

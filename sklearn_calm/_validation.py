@@ -4,19 +4,13 @@ import math
 import numbers
 
 import numpy as np
-from sklearn.utils.validation import _check_feature_names, _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
 from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
-
-try:
-    from sklearn.utils._array_api import check_same_namespace
-except ImportError:  # scikit-learn before 1.9 has no such rule
-
-    def check_same_namespace(X, estimator, *, attribute, method):
-        pass
+from sklearn_calm._sklearn import check_same_namespace, check_sample_weight
 
 
 def check_array(X, estimator, *, reset, method=None):
@@ -24,7 +18,7 @@ def check_array(X, estimator, *, reset, method=None):
     if is_dask(X) or library_of(X) != "numpy":
         # scikit-learn takes arrays of other libraries only if it is told to.
         array_namespace(X)
-        _check_feature_names(estimator, X, reset=reset)
+        validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
         check_n_images(X)
     else:
         X = validate_data(
@@ -168,9 +162,7 @@ def check_n_images(X):
 def check_weights(sample_weight, n_images):
     """Weights of images: float64, not negative, not all zero."""
     images = np.broadcast_to(0.0, (n_images, 1))
-    weights = _check_sample_weight(
-        sample_weight, images, dtype=np.float64, ensure_non_negative=True
-    )
+    weights = check_sample_weight(sample_weight, images, dtype=np.float64, ensure_non_negative=True)
     if not weights.sum() > 0:
         raise ValueError("sample_weight sums to 0; expected at least one positive weight.")
     return weights

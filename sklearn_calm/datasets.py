@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sklearn_calm._convolution.geometry import PatchGeometry, even_edges
+from sklearn_calm._sklearn import Interval, StrOptions, validate_params
 from sklearn_calm._validation import check_grid
 
 __all__ = ["load_idx", "load_stl10", "make_planted_patches"]

@@ -13,6 +13,7 @@ from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_reg
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
+from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import (
     check_geometry,
     check_grid,
@@ -129,7 +130,7 @@ def _set_output_type(operator):
 
     model = operator.raw_operator
     check_is_fitted(model)
-    model._validate_params()
+    validate_parameters(model)
     if len(operator.inputs) != 1:
         raise ValueError(
             f"ConvGMMFeatures got {len(operator.inputs)} inputs; expected one, which holds whole "

@@ -18,7 +18,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._callbacks import CallbackSupportMixin, FitTask, NoContext
+from sklearn_calm._callbacks import FitTask
+from sklearn_calm._sklearn import CallbackSupportMixin, NoContext
 
 HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 if HAS_CALLBACKS:
