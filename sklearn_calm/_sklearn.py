@@ -12,6 +12,10 @@ import numpy as np
 # `estimator._validate_params()` first.
 from sklearn.base import _fit_context as fit_context
 
+# Columns of an array or a data frame, named as in a `ColumnTransformer`. Without it: one that
+# passes these columns through.
+from sklearn.utils import _safe_indexing as safe_indexing
+
 # Constraints in `_parameter_constraints`. Without them: checks of our own in `_validation`.
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -33,6 +37,7 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "output_config",
+    "safe_indexing",
     "validate_parameters",
     "validate_params",
     "without_callbacks",

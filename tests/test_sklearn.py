@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn import config_context
@@ -24,6 +25,7 @@ from sklearn_calm._sklearn import (
     check_sample_weight,
     fit_context,
     output_config,
+    safe_indexing,
     validate_parameters,
     validate_params,
     without_callbacks,
@@ -145,3 +147,12 @@ def test_names_of_columns_are_those_that_were_fitted():
     estimator.feature_names_in_ = np.array(["a", "b"], dtype=object)
     with pytest.raises(ValueError, match="not equal to feature_names_in_"):
         check_input_features(estimator, ["b", "a"])
+
+
+@pytest.mark.parametrize("columns", [["b", "c"], [1, 2], slice(1, 3), [False, True, True]])
+def test_columns_are_selected_as_by_a_column_transformer(columns):
+    frame = pandas.DataFrame(np.arange(6).reshape(2, 3), columns=["a", "b", "c"])
+    selected = safe_indexing(frame, columns, axis=1)
+    assert list(selected.columns) == ["b", "c"]
+    if columns != ["b", "c"]:
+        assert_array_equal(safe_indexing(frame.to_numpy(), columns, axis=1), selected)

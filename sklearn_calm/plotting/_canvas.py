@@ -8,10 +8,14 @@ import numpy as np
 
 from sklearn_calm.plotting._pictures import are_signals, tile_shape
 
-MARK = "#ff7a00"  # stands out from greys, dark and light, and from most photographs
-PALE, SOFT = "0.85", "0.4"
+TINT = "#ff00c8"  # hardly a colour of photographs, and stands out from greys, dark and light
+MARK = "white"
+PALE = "0.85"
 GAP = "0.6"  # seen between dark pictures and between light ones
-LONGEST_SIDE = 7  # inches
+# Inches.
+LARGEST_WIDTH, LARGEST_HEIGHT, SMALLEST_SIDE = 12, 30, 2.5
+# Points.
+LARGEST_TEXT, SMALLEST_TEXT = 8, 2.5
 
 
 def figure_axes(ax, figsize):
@@ -28,9 +32,14 @@ def figure_axes(ax, figsize):
     return pyplot.subplots(figsize=figsize, layout="constrained")[1]
 
 
-def canvas(ax, height, width, side=LONGEST_SIDE):
-    """Axes without ticks for pictures that take up this height and width together."""
-    inches = side / max(height, width)
+def canvas(ax, height, width, pictures):
+    """Axes without ticks for pictures that take up this height and width together.
+
+    A new figure grows with the number of pictures and with their pixels, up to a limit.
+    """
+    inches = _tile_inches(pictures) / max(tile_shape(pictures))
+    inches = max(inches, SMALLEST_SIDE / max(height, width))
+    inches = min(inches, LARGEST_WIDTH / width, LARGEST_HEIGHT / height)
     ax = figure_axes(ax, (inches * width, inches * height))
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
     ax.set_autoscale_on(False)
@@ -39,7 +48,7 @@ def canvas(ax, height, width, side=LONGEST_SIDE):
 
 
 def draw(ax, picture, box, cmap):
-    """A picture; a signal as a line for each channel, in a pale frame."""
+    """Draw a picture; or a signal, as a line for each channel in a pale frame."""
     if are_signals(picture):
         _draw_signal(ax, picture, box)
     else:
@@ -47,7 +56,7 @@ def draw(ax, picture, box, cmap):
 
 
 def draw_within(ax, picture, box, cmap):
-    """A picture as large as its shape lets it be in a box, in the middle."""
+    """Draw a picture in the middle of a box, as large as its shape allows."""
     left, top, width, height = box
     tall, wide = tile_shape(picture)
     zoom = min(height / tall, width / wide)
@@ -56,7 +65,7 @@ def draw_within(ax, picture, box, cmap):
 
 
 def draw_grid(ax, tiles, n_columns, cmap, left=0):
-    """Pictures side by side, row by row, with thin gaps."""
+    """Draw pictures side by side, row by row, with thin gaps."""
     height, width = tile_shape(tiles)
     if are_signals(tiles):
         for i, tile in enumerate(tiles):
@@ -77,44 +86,67 @@ def draw_grid(ax, tiles, n_columns, cmap, left=0):
 
 
 def draw_gaps(ax, corner, shape, tile):
-    """Lines as thin as gaps between the tiles of a grid: (rows, columns), (height, width)."""
+    """Draw thin lines between the tiles of a grid: (rows, columns), (height, width)."""
     (left, top), (n_rows, n_columns), (height, width) = corner, shape, tile
-    style = {"colors": GAP, "linewidths": _gap(ax, tile), "zorder": 3}
+    line_width = float(np.clip(0.04 * min(tile) * _points(ax), 0.4, 2))
+    style = {"colors": GAP, "linewidths": line_width, "zorder": 3}
     ax.hlines(top + height * np.arange(1, n_rows), left, left + n_columns * width, **style)
     ax.vlines(left + width * np.arange(1, n_columns), top, top + n_rows * height, **style)
 
 
+def draw_numbers(ax, numbers, n_columns, tile):
+    """Write a number into the corner of each tile of a grid, unless tiles are too small for it."""
+    height, width = tile
+    size = min(0.18 * min(tile) * _points(ax), LARGEST_TEXT)
+    if numbers is None or size < SMALLEST_TEXT:
+        return
+    for i, number in enumerate(numbers):
+        row, column = divmod(i, n_columns)
+        x, y = (column + 0.06) * width, (row + 0.06) * height
+        outline = [_outline("white", 0.2 * size)]
+        style = {"color": "white", "path_effects": outline, "ha": "left", "va": "top", "zorder": 5}
+        ax.text(x, y, str(number), fontsize=size, **style)
+
+
 def draw_tint(ax, strengths, box, color):
-    """A colour over what is there, the more opaque the stronger, between 0 and 1."""
+    """Draw a colour over what is there, the more opaque the stronger, between 0 and 1."""
     from matplotlib.colors import to_rgb
 
     tint = np.broadcast_to(to_rgb(color), (*strengths.shape, 3))
     _show(ax, np.concatenate([tint, strengths[..., None]], axis=2), box, zorder=1)
 
 
-def draw_frame(ax, box, color):
-    """The outline of a box."""
-    from matplotlib.patches import Rectangle
+def draw_frame(ax, box, color, within):
+    """Draw the outline of a box; of it, only what lies within another box.
 
-    left, top, width, height = box
-    frame = Rectangle((left, top), width, height, fill=False, edgecolor=color, zorder=4)
-    frame.set_clip_on(False)
+    It has an edge in the opposite brightness, so that it is seen on any picture.
+    """
+    frame = _rectangle(box, fill=False, edgecolor=color, zorder=4)
+    frame.set_path_effects([_outline(color, 3)])
     ax.add_patch(frame)
+    frame.set_clip_path(_rectangle(within, transform=ax.transData))
 
 
-def label(axis, places, numbers):
-    """Numbers beside the rows, or above the columns."""
+def label(axis, places, numbers, tile_side):
+    """Write numbers beside the rows, or above the columns, in the style's colour of labels."""
     if numbers is None:
         return
     if axis.axis_name == "x":
         axis.tick_top()
+    size = float(np.clip(0.4 * tile_side * _points(axis.axes), SMALLEST_TEXT, LARGEST_TEXT))
     axis.set_ticks(places, labels=[str(number) for number in numbers])
-    axis.set_tick_params(length=0, labelsize=8, labelcolor=SOFT, pad=2)
+    axis.set_tick_params(length=0, labelsize=size, pad=2)
 
 
 def moved(box, left, top):
     """A box, seen from elsewhere."""
     return box[0] + left, box[1] + top, *box[2:]
+
+
+def _tile_inches(pictures):
+    """Longer side of a picture as it is drawn in a figure with room for it."""
+    least = 1.25 if are_signals(pictures) else 0.6
+    return float(np.clip(0.5 + max(tile_shape(pictures)) / 64, least, 2))
 
 
 def _draw_signal(ax, signal, box):
@@ -125,7 +157,9 @@ def _draw_signal(ax, signal, box):
     for i, channel in enumerate(values.T):
         color = ink if values.shape[1] == 1 else f"C{i}"
         ax.plot(x, top + height * (0.9 - 0.8 * channel), color=color, linewidth=1, zorder=2)
-    draw_frame(ax, box, PALE)
+    frame = _rectangle(box, fill=False, edgecolor=PALE, zorder=4)
+    frame.set_clip_on(False)
+    ax.add_patch(frame)
 
 
 def _show(ax, pixels, box, **style):
@@ -140,7 +174,24 @@ def _mosaic(tiles, n_columns):
     return rows.reshape(-1, n_columns * width, channels)
 
 
-def _gap(ax, tile):
-    """Points: a share of the tile, which may be large or small."""
-    points = ax.bbox.width / abs(np.diff(ax.get_xlim())[0]) * 72 / ax.figure.dpi
-    return float(np.clip(0.04 * min(tile) * points, 0.4, 2))
+def _rectangle(box, **style):
+    from matplotlib.patches import Rectangle
+
+    left, top, width, height = box
+    return Rectangle((left, top), width, height, **style)
+
+
+def _outline(color, line_width):
+    """The path effect of an edge around a colour: black around light ones, white around dark."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patheffects import withStroke
+
+    edge = "black" if np.dot(to_rgb(color), (0.3, 0.6, 0.1)) > 0.5 else "white"
+    return withStroke(linewidth=line_width, foreground=edge)
+
+
+def _points(ax):
+    """Points to a unit of the Axes."""
+    across = ax.bbox.width / abs(np.diff(ax.get_xlim())[0])
+    down = ax.bbox.height / abs(np.diff(ax.get_ylim())[0])
+    return min(across, down) * 72 / ax.figure.dpi

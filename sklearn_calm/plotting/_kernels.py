@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._arrays.namespace import to_numpy
-from sklearn_calm.plotting._canvas import canvas, draw_grid
+from sklearn_calm.plotting._canvas import canvas, draw_grid, draw_numbers
 from sklearn_calm.plotting._components import choose
+from sklearn_calm.plotting._estimators import find_features
 from sklearn_calm.plotting._pictures import limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-
-    from sklearn_calm._conv_gmm import ConvGMMFeatures
+    from sklearn.base import BaseEstimator
 
 
 class KernelDisplay:
@@ -27,8 +26,10 @@ class KernelDisplay:
     Parameters
     ----------
     kernels : array-like of shape (n_kernels, height, width, n_channels)
-        With three channels they are drawn in colour, else as the mean over channels; those of
-        signals, of height or width 1, as lines, one a channel.
+        Kernels of three channels are drawn in colour, others as the mean over channels. Those of
+        signals, of height 1, are drawn as one line for each channel.
+    components : array-like of shape (n_kernels,) or None, default=None
+        Numbers to write on the kernels: those by which `components` of all displays chooses.
 
     Attributes
     ----------
@@ -53,13 +54,14 @@ class KernelDisplay:
     ax_: Axes
     figure_: Any  # a Figure, or the SubFigure of the Axes given
 
-    def __init__(self, kernels: ArrayLike) -> None:
+    def __init__(self, kernels: ArrayLike, *, components: ArrayLike | None = None) -> None:
         self.kernels: Any = kernels
+        self.components: Any = components
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: ConvGMMFeatures,
+        estimator: BaseEstimator,
         *,
         components: int | ArrayLike | None = None,
         sort: bool = True,
@@ -70,13 +72,15 @@ class KernelDisplay:
 
         Parameters
         ----------
-        estimator : ConvGMMFeatures
-            A fitted estimator.
+        estimator : estimator
+            A fitted `ConvGMMFeatures`; or a fitted pipeline, feature union, column transformer or
+            search that holds exactly one.
         components : int, array-like of int or None, default=None
-            Which to draw: an int is how many, an array their indices, None all.
+            Which kernels to draw: an int is how many, an array holds their indices, None draws
+            all.
         sort : bool, default=True
-            Whether the heaviest come first, by `weights_`; False keeps the order of `means_`. An
-            array of indices is drawn in its own order.
+            Whether the kernels with the largest `weights_` come first; False keeps the order of
+            `means_`. An array of indices keeps its own order.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         **options : dict
@@ -87,10 +91,11 @@ class KernelDisplay:
         display : KernelDisplay
             The display, drawn.
         """
-        check_is_fitted(estimator)
-        weights = to_numpy(estimator.weights_)
+        features = find_features(estimator)
+        weights = to_numpy(features.weights_)
         chosen = choose(components, weights if sort else np.zeros(len(weights)))
-        return cls(to_numpy(estimator.means_)[chosen]).plot(ax=ax, **options)
+        kernels = to_numpy(features.means_)[chosen]
+        return cls(kernels, components=chosen).plot(ax=ax, **options)
 
     def plot(
         self,
@@ -98,6 +103,7 @@ class KernelDisplay:
         *,
         shared_scale: bool = False,
         n_columns: int | None = None,
+        numbers: bool = True,
         cmap: str | Colormap = "gray",
     ) -> Self:
         """Draw.
@@ -107,12 +113,14 @@ class KernelDisplay:
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         shared_scale : bool, default=False
-            Whether all kernels share one scale of contrast, rather than one each. Kernels that are
-            all but flat are drawn flat in either.
+            Whether all kernels share one scale of brightness. By default each kernel has its own;
+            nearly flat kernels still look flat, and colours always share one scale.
         n_columns : int or None, default=None
-            Kernels in a row; None makes the grid about square.
+            Number of kernels in a row; None makes the grid about square.
+        numbers : bool, default=True
+            Whether to write the numbers in `components` on the kernels.
         cmap : str or matplotlib Colormap, default="gray"
-            Colours of kernels of one channel.
+            Colour map of kernels drawn in grey.
 
         Returns
         -------
@@ -124,7 +132,9 @@ class KernelDisplay:
         n_columns = n_columns or math.ceil(math.sqrt(len(kernels)))
         height, width = tile_shape(kernels)
         shape = math.ceil(len(kernels) / n_columns) * height, n_columns * width
-        self.ax_ = canvas(ax, *shape)
+        self.ax_ = canvas(ax, *shape, kernels)
         draw_grid(self.ax_, kernels, n_columns, cmap)
+        if numbers:
+            draw_numbers(self.ax_, self.components, n_columns, (height, width))
         self.figure_ = self.ax_.figure
         return self

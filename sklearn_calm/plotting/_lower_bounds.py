@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm.plotting._canvas import figure_axes
+from sklearn_calm.plotting._estimators import find_features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from sklearn_calm._conv_gmm import ConvGMMFeatures
+    from sklearn.base import BaseEstimator
 
 
 class LowerBoundDisplay:
@@ -51,14 +50,15 @@ class LowerBoundDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: ConvGMMFeatures, *, ax: Axes | None = None, **options: Any
+        cls, estimator: BaseEstimator, *, ax: Axes | None = None, **options: Any
     ) -> Self:
         """Draw the history of a fitted estimator.
 
         Parameters
         ----------
-        estimator : ConvGMMFeatures
-            A fitted estimator.
+        estimator : estimator
+            A fitted `ConvGMMFeatures`; or a fitted pipeline, feature union, column transformer or
+            search that holds exactly one.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         **options : dict
@@ -69,8 +69,7 @@ class LowerBoundDisplay:
         display : LowerBoundDisplay
             The display, drawn.
         """
-        check_is_fitted(estimator)
-        return cls(estimator.lower_bounds_).plot(ax=ax, **options)
+        return cls(find_features(estimator).lower_bounds_).plot(ax=ax, **options)
 
     def plot(self, ax: Axes | None = None, **line: Any) -> Self:
         """Draw.

@@ -2,10 +2,14 @@
 
 import numpy as np
 
-# Pictures that vary by less than this share of what the liveliest does are drawn about as flat as
-# they are: at full contrast they would show their noise.
-FLAT_SHARE = 0.1
-# Height of a signal as it is drawn, as a share of its length.
+# A picture is stretched to full contrast only if it spans at least this share of the largest
+# range. A flatter one stays flat in proportion: at full contrast it would show its noise.
+GREY_SHARE = 0.1
+COLOUR_SHARE = 0.3
+# The range of colour pictures is at least this many of their deviations. Plain colours lie about one
+# deviation from zero after contrast normalisation, and would fill a range of their own.
+COLOUR_DEVIATIONS = 6
+# Height of a drawn signal, as a share of its length.
 SIGNAL_HEIGHT = 0.5
 
 
@@ -23,26 +27,53 @@ def tile_shape(pictures):
 def limits(images):
     """Values of black and white that suit all images: those of bytes, or least and greatest."""
     images = np.asarray(images)
-    return (0, 255) if images.dtype == np.uint8 else (images.min(), images.max())
+    # As floats: the difference of two small integers may overflow, and bools have none.
+    return (0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
 
 
 def scaled(pictures, limits):
-    """Pictures between 0 and 1, on a scale shared by all."""
+    """Pictures between 0 and 1, on one scale for all."""
     return np.clip(_between(_visible(np.asarray(pictures, dtype=float)), *limits), 0, 1)
 
 
-def stretched(pictures):
-    """Pictures between 0 and 1, on a scale of its own for each."""
+def stretched(pictures, limits=None):
+    """Pictures between 0 and 1, each of them stretched to its own range of brightness.
+
+    Colour is what a channel differs by from the mean of the channels. It is drawn on one scale for
+    all pictures, from `limits` or from their own range: stretched one by one, pale pictures would
+    look as vivid as the most colourful.
+    """
     pictures = _visible(np.asarray(pictures, dtype=float))
-    low = pictures.min(axis=(1, 2, 3), keepdims=True)
-    high = pictures.max(axis=(1, 2, 3), keepdims=True)
-    spread, middle = high - low, (low + high) / 2
-    scale = np.maximum(spread, FLAT_SHARE * spread.max())
+    if pictures.shape[-1] != 3 or are_signals(pictures):
+        low, high = pictures.min(), pictures.max()
+        least = GREY_SHARE * np.ptp(pictures, axis=(1, 2, 3)).max()
+        return np.clip(_stretched(pictures, least, low, high), 0, 1)  # rounding leads out
+    low, high = limits or _colour_range(pictures)
+    brightness = pictures.mean(axis=-1, keepdims=True)
+    colour = _between(pictures - brightness, 0, high - low)
+    return np.clip(_stretched(brightness, COLOUR_SHARE * (high - low), low, high) + colour, 0, 1)
+
+
+def _stretched(pictures, least, low, high):
+    """Pictures stretched one by one, as if each had a range of at least `least`."""
+    bottom = pictures.min(axis=(1, 2, 3), keepdims=True)
+    top = pictures.max(axis=(1, 2, 3), keepdims=True)
+    spread, middle = top - bottom, (bottom + top) / 2
+    scale = np.maximum(spread, least)
     scale[scale == 0] = 1
     # What does not fill its own scale lies about where it would on the shared one.
     room = spread / scale / 2
-    level = np.clip(_between(middle, low.min(), high.max()), room, 1 - room)
-    return np.clip(level + (pictures - middle) / scale, 0, 1)  # rounding leads out
+    level = np.clip(_between(middle, low, high), room, 1 - room)
+    return level + (pictures - middle) / scale
+
+
+def _colour_range(pictures):
+    """Least and greatest value of colour pictures, widened if they hold little else than colour."""
+    # Zero belongs to the range: it is black in pixels, and no contrast in normalised patches.
+    low, high = min(0, pictures.min()), max(0, pictures.max())
+    deviation = np.sqrt(pictures.var(axis=(1, 2, 3)).mean())
+    missing = max(0, COLOUR_DEVIATIONS * deviation - (high - low))
+    return low - missing / 2, high + missing / 2
 
 
 def _between(values, low, high):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._arrays.namespace import to_numpy
+from sklearn_calm._mixture.em import responsibilities
 from sklearn_calm.plotting._canvas import (
-    MARK,
+    TINT,
     canvas,
     draw,
     draw_gaps,
@@ -21,36 +21,37 @@ from sklearn_calm.plotting._canvas import (
     moved,
 )
 from sklearn_calm.plotting._components import choose
+from sklearn_calm.plotting._estimators import features_and_images
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.typing import ColorType
-
-    from sklearn_calm._conv_gmm import ConvGMMFeatures
+    from sklearn.base import BaseEstimator
 
 # Brightness of an image under colour.
 DIMMED = 0.6
 
 
 class ResponsibilityDisplay:
-    """Where in images components are found: responsibilities, laid over the images.
+    """Where in images components are found: responsibilities, drawn over the images.
 
-    One row an image: the image, then the responsibilities of one component after the other over
-    its greys, each under its kernel. The more a component is responsible for a patch, the stronger
-    the colour at the centre of the patch.
+    Each row shows one image: first the image itself, then its responsibilities for each component,
+    drawn in colour over a grey copy, below the kernel of the component. The more a component is
+    responsible for a patch, the stronger is the colour at the centre of the patch.
 
     Parameters
     ----------
     images : array-like of shape (n, height, width, n_channels)
-        Integers of 8 bits are drawn from 0 to 255, all else from the least to the greatest value.
+        Images of any real dtype. The range of brightness is 0 to 255 for uint8, otherwise from the
+        least value to the greatest.
     responsibilities : array-like of shape (n, rows, columns, m)
-        Of m components at all positions of patches, between 0 and 1.
+        Responsibilities of m components at all positions of patches, between 0 and 1.
     kernels : array-like of shape (m, kernel height, kernel width, n_channels)
-        Their kernels.
+        Kernels of the m components.
     extent : tuple (left, right, bottom, top)
-        What the maps cover, in pixels of the image, the first of which has its centre at 0.
+        Area that the maps cover, in pixels of the image. The centre of the first pixel is 0.
     components : array-like of shape (m,) or None, default=None
         Numbers to write above the kernels.
 
@@ -96,7 +97,7 @@ class ResponsibilityDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: ConvGMMFeatures,
+        estimator: BaseEstimator,
         X: ArrayLike,
         *,
         components: int | ArrayLike | None = 6,
@@ -107,32 +108,35 @@ class ResponsibilityDisplay:
 
         Parameters
         ----------
-        estimator : ConvGMMFeatures
-            A fitted estimator. It is not changed.
+        estimator : estimator
+            A fitted `ConvGMMFeatures`; or a fitted pipeline, feature union, column transformer or
+            search that holds exactly one. It is not changed.
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            A few images of the shape that was fitted; all are drawn.
+            A few images of the shape that was fitted; all are drawn. A pipeline takes them as its
+            own `transform` does, and its steps before the `ConvGMMFeatures` are applied first.
         components : int, array-like of int or None, default=6
-            Which to draw: an int is how many, those responsible for most of the images; an array
-            their indices; None all.
+            Which components to draw: an int is how many, beginning with those that are responsible
+            for most of the images; an array holds their indices; None draws all.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         **options : dict
-            Passed to `plot`. Where contrast is not normalised, `shared_scale` is True unless given.
+            Passed to `plot`. `shared_scale` is True by default if contrast is not normalised.
 
         Returns
         -------
         display : ResponsibilityDisplay
             The display, drawn.
         """
-        check_is_fitted(estimator)
-        options = {"shared_scale": estimator.contrast_floor_ is None, **options}
-        geometry = estimator._model.geometry
-        maps = _responsibilities(estimator, X, geometry.map_shape)
+        features, X = features_and_images(estimator, X)
+        options = {"shared_scale": features.contrast_floor_ is None, **options}
+        images = features._check_images(X).on_host()
+        geometry = images.geometry
+        maps = _responsibilities(features, X)
         chosen = choose(components, maps.sum(axis=(0, 1, 2)))
         return cls(
-            to_numpy(X).reshape(-1, *geometry.image_shape),
+            images.X.reshape(-1, *geometry.image_shape),
             maps[..., chosen],
-            to_numpy(estimator.means_)[chosen],
+            to_numpy(features.means_)[chosen],
             extent=_map_extent(geometry),
             components=chosen,
         ).plot(ax=ax, **options)
@@ -142,7 +146,7 @@ class ResponsibilityDisplay:
         ax: Axes | None = None,
         *,
         shared_scale: bool = False,
-        color: ColorType = MARK,
+        color: ColorType = TINT,
         cmap: str | Colormap = "gray",
     ) -> Self:
         """Draw.
@@ -152,11 +156,11 @@ class ResponsibilityDisplay:
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         shared_scale : bool, default=False
-            Whether kernels are drawn on the scale of the images, rather than one each.
-        color : matplotlib color, default="#ff7a00"
+            Whether kernels are drawn on the scale of the images, rather than on one each.
+        color : matplotlib color, default="#ff00c8"
             Colour of responsibilities.
         cmap : str or matplotlib Colormap, default="gray"
-            Colours of images and kernels of one channel.
+            Colour map of images and kernels drawn in grey.
 
         Returns
         -------
@@ -170,7 +174,7 @@ class ResponsibilityDisplay:
         (height, width), picture, overlay = self._boxes(images)
         n, m = maps.shape[0], maps.shape[3]
         header = 0.75 * min(height, width)
-        self.ax_ = canvas(ax, header + n * height, (m + 1) * width)
+        self.ax_ = canvas(ax, header + n * height, (m + 1) * width, images)
         for j, kernel in enumerate(kernels, start=1):
             draw_within(self.ax_, kernel, (j * width, 0, width, 0.9 * header), cmap)
         backdrops = images if are_signals(images) else DIMMED * images.mean(axis=3, keepdims=True)
@@ -181,14 +185,14 @@ class ResponsibilityDisplay:
                 draw_tint(self.ax_, maps[i, :, :, j - 1], moved(overlay, left, top), color)
         if not are_signals(images):
             draw_gaps(self.ax_, (0, header), (n, m + 1), (height, width))
-        label(self.ax_.xaxis, (np.arange(1, m + 1) + 0.5) * width, self.components)
+        label(self.ax_.xaxis, (np.arange(1, m + 1) + 0.5) * width, self.components, width)
         self.figure_ = self.ax_.figure
         return self
 
     def _boxes(self, images):
         """Shape of a panel, and the boxes of image and map in it; both begin at its corner."""
         (height, width), (left, right, bottom, top) = tile_shape(images), self.extent
-        # Padding can carry positions out of the image.
+        # With padding, positions can lie outside of the image.
         x0, x1 = min(left, -0.5), max(right, width - 0.5)
         y0, y1 = min(top, -0.5), max(bottom, height - 0.5)
         if are_signals(images):
@@ -197,18 +201,18 @@ class ResponsibilityDisplay:
         return (y1 - y0, x1 - x0), picture, (left - x0, top - y0, right - left, bottom - top)
 
 
-def _responsibilities(estimator, X, map_shape):
+def _responsibilities(features, X):
     """Responsibilities of all components at all positions: (n, rows, columns, K)."""
-    # Their mean over a region of one position is what they are there.
-    other = copy.deepcopy(estimator).set_params(pooling="mean", pool_grid=map_shape)
-    columns = to_numpy(other.set_output(transform="default").transform(X))
-    return columns.reshape(len(columns), *map_shape, -1)
+    # A deep copy: a shallow one shares the setting of its output.
+    mapped = copy.deepcopy(features).set_params(pooling=None).set_output(transform="default")
+    maps = to_numpy(mapped.transform(X)).swapaxes(0, 1)
+    return responsibilities(maps, features._model.cells).swapaxes(0, 1)
 
 
 def _map_extent(geometry):
-    """Find what a map covers, in pixels of the unpadded image, for imshow.
+    """Area that a map covers, in pixels of the unpadded image, for imshow.
 
-    Each position covers a step about the centre of its patch.
+    Each position covers one step around the centre of its patch.
     """
     sides = zip(geometry.patch_size, geometry.stride, geometry.padding, strict=True)
     top, left = ((patch - 1) / 2 - padding - step / 2 for patch, step, padding in sides)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._fitting import batch_size_of, workers_of
 from sklearn_calm._mixture.model import ConvLayer, log_joint, patch_energies
 from sklearn_calm.plotting._canvas import (
     MARK,
@@ -26,14 +25,14 @@ from sklearn_calm.plotting._canvas import (
     moved,
 )
 from sklearn_calm.plotting._components import choose
+from sklearn_calm.plotting._estimators import features_and_images
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.typing import ColorType
-
-    from sklearn_calm._conv_gmm import ConvGMMFeatures
+    from sklearn.base import BaseEstimator
 
 # Between kernels and patches, as a share of a patch.
 SPACE = 0.15
@@ -42,17 +41,17 @@ SPACE = 0.15
 class TopPatchesDisplay:
     """The patches that components explain best, beside their kernels.
 
-    One row a component: its kernel, then the patches at which its density is highest, each of
-    another image, the likeliest first. They are what lies closest to the kernel after
-    preprocessing: the log joint alone would rise with the brightness of a patch.
+    Each row shows one component: first its kernel, then the patches at which its density is
+    highest, one from each image, the most likely first. These are the patches that are closest to
+    the kernel after preprocessing. The log joint alone would prefer patches of high contrast.
 
     Parameters
     ----------
     images : array-like of shape (m, n_patches, height, width, n_channels)
-        The images that the patches are of. Integers of 8 bits are drawn from 0 to 255, all else
-        from the least to the greatest value.
+        The images that hold the patches, of any real dtype. The range of brightness is 0 to 255
+        for uint8, otherwise from the least value to the greatest.
     corners : array-like of shape (m, n_patches, 2), int
-        Row and column of the first pixel of each patch in its image; less than 0 in the padding.
+        Row and column of the first pixel of each patch in its image; negative in the padding.
     kernels : array-like of shape (m, kernel height, kernel width, n_channels)
         Kernels of the m components.
     components : array-like of shape (m,) or None, default=None
@@ -98,7 +97,7 @@ class TopPatchesDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: ConvGMMFeatures,
+        estimator: BaseEstimator,
         X: ArrayLike,
         *,
         components: int | ArrayLike | None = 8,
@@ -110,37 +109,40 @@ class TopPatchesDisplay:
 
         Parameters
         ----------
-        estimator : ConvGMMFeatures
-            A fitted estimator. It is not changed.
+        estimator : estimator
+            A fitted `ConvGMMFeatures`; or a fitted pipeline, feature union, column transformer or
+            search that holds exactly one. It is not changed.
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted, to search in. Read batch by batch.
+            Images of the shape that was fitted, to search in, read batch by batch. A pipeline takes
+            them as its own `transform` does, and its steps before the `ConvGMMFeatures` are applied
+            first.
         components : int, array-like of int or None, default=8
-            Which to draw: an int is how many, the heaviest by `weights_`; an array their indices;
-            None all.
+            Which components to draw: an int is how many, beginning with the largest `weights_`; an
+            array holds their indices; None draws all.
         n_patches : int, default=10
-            Patches to a component; fewer where there are fewer images.
+            Number of patches for each component; fewer if there are fewer images.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         **options : dict
-            Passed to `plot`. Where contrast is not normalised, `shared_scale` is True unless given.
+            Passed to `plot`. `shared_scale` is True by default if contrast is not normalised.
 
         Returns
         -------
         display : TopPatchesDisplay
             The display, drawn.
         """
-        check_is_fitted(estimator)
-        options = {"shared_scale": estimator.contrast_floor_ is None, **options}
-        chosen = choose(components, to_numpy(estimator.weights_))
-        images = estimator._check_images(X).on_host()
-        rows, positions = _top_patches(estimator, images, chosen, n_patches)
+        features, X = features_and_images(estimator, X)
+        options = {"shared_scale": features.contrast_floor_ is None, **options}
+        chosen = choose(components, to_numpy(features.weights_))
+        images = features._check_images(X).on_host()
+        rows, positions = _top_patches(features, images, chosen, n_patches)
         geometry = images.geometry
         tops = images.X[rows.ravel()]
         corners = np.stack(np.unravel_index(positions, geometry.map_shape), axis=-1)
         return cls(
             tops.reshape(*rows.shape, *geometry.image_shape),
             corners * geometry.stride - np.asarray(geometry.padding),
-            to_numpy(estimator.means_)[chosen],
+            to_numpy(features.means_)[chosen],
             components=chosen,
         ).plot(ax=ax, **options)
 
@@ -162,12 +164,12 @@ class TopPatchesDisplay:
         whole_images : bool, default=False
             Whether to draw whole images, each with its patch framed, rather than patches alone.
         shared_scale : bool, default=False
-            Whether kernels and patches are drawn on the scale of the images, rather than one each.
-            Whole images always are.
-        color : matplotlib color, default="#ff7a00"
-            Colour of the frames.
+            Whether kernels and patches are drawn on the scale of the images, rather than on one
+            each. Whole images always are, and so are the colours of patches.
+        color : matplotlib color, default="white"
+            Colour of the frames. They have an edge of black, or of white around dark colours.
         cmap : str or matplotlib Colormap, default="gray"
-            Colours of images and kernels of one channel.
+            Colour map of images and kernels drawn in grey.
 
         Returns
         -------
@@ -175,15 +177,15 @@ class TopPatchesDisplay:
             The display, drawn.
         """
         bounds = limits(self.images)
-        to_scale = partial(scaled, limits=bounds) if shared_scale else stretched
-        kernels, corners = to_scale(self.kernels), np.asarray(self.corners)
-        images = np.asarray(self.images)
+        kernels = scaled(self.kernels, bounds) if shared_scale else stretched(self.kernels)
+        images, corners = np.asarray(self.images), np.asarray(self.corners)
         tiles = images if whole_images else _cut(images, corners, kernels.shape[1:3])
         (m, n_patches), tiles = tiles.shape[:2], tiles.reshape(-1, *tiles.shape[2:])
-        tiles = scaled(tiles, bounds) if whole_images else to_scale(tiles)
+        to_scale = scaled if whole_images or shared_scale else stretched
+        tiles = to_scale(tiles, bounds)
         height, width = tile_shape(tiles)
         left = (1 + SPACE) * width
-        self.ax_ = canvas(ax, m * height, left + n_patches * width)
+        self.ax_ = canvas(ax, m * height, left + n_patches * width, tiles)
         for i, kernel in enumerate(kernels):
             draw_within(self.ax_, kernel, (0, i * height, width, height), cmap)
         if not are_signals(kernels):
@@ -191,9 +193,10 @@ class TopPatchesDisplay:
         draw_grid(self.ax_, tiles, n_patches, cmap, left=left)
         if whole_images:
             for i, j in np.ndindex(m, n_patches):
-                box = _patch_box(tiles, corners[i, j], kernels.shape[1:3])
-                draw_frame(self.ax_, moved(box, left + j * width, i * height), color)
-        label(self.ax_.yaxis, (np.arange(m) + 0.5) * height, self.components)
+                corner = left + j * width, i * height
+                box = moved(_patch_box(tiles, corners[i, j], kernels.shape[1:3]), *corner)
+                draw_frame(self.ax_, box, color, within=(*corner, width, height))
+        label(self.ax_.yaxis, (np.arange(m) + 0.5) * height, self.components, height)
         self.figure_ = self.ax_.figure
         return self
 
@@ -216,23 +219,24 @@ def _patch_box(tiles, corner, size):
     return corner[1], corner[0], size[1], size[0]
 
 
-def _top_patches(estimator, images, components, n_patches):
+def _top_patches(features, images, components, n_patches):
     """Rows of images, and positions in them, at which each density is highest: (m, n_patches)."""
     if not isinstance(n_patches, numbers.Integral) or n_patches < 1:
         raise ValueError(f"n_patches={n_patches!r}: expected an int of 1 or more.")
-    model, (weight, bias, _) = estimator._model, estimator._layer
+    model, (weight, bias, _) = features._model, features._layer
     layer = ConvLayer(weight[components], bias[components])
     step = partial(
         _likeliest,
         images=images,
         layer=layer.prepared(model.geometry, images.placement),
         model=model,
-        noise_variance=estimator.noise_variance_,
+        noise_variance=features.noise_variance_,
         scratch=Scratch(),
     )
-    batches = images.batches(estimator._batch_size(images, len(components)))
+    batches = images.batches(batch_size_of(features, images, len(components)))
+    workers = workers_of(features, images)
     best = np.empty((3, 0, len(components)))
-    for rows, found in zip(batches, Workers(estimator.n_jobs).map(step, batches), strict=True):
+    for rows, found in zip(batches, workers.map(step, batches), strict=True):
         row_numbers = np.arange(rows.start, rows.stop)[:, None]
         new = np.stack([*found, np.broadcast_to(row_numbers, found[0].shape)])
         best = np.concatenate([best, new], axis=1)

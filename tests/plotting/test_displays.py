@@ -1,0 +1,133 @@
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from _drawing import ALL, OF_IMAGES, draw, fitted, images, stretched
+from sklearn_calm import ConvGMMFeatures
+from sklearn_calm.plotting import KernelDisplay, ResponsibilityDisplay
+
+
+@pytest.mark.parametrize("display", ALL)
+def test_figure_and_axes(display):
+    model = fitted()
+    made = draw(display, model, images(2))
+    assert made.ax_.figure is made.figure_
+    figure, ax = matplotlib.pyplot.subplots()
+    made = draw(display, model, images(2), ax=ax)
+    assert made.ax_ is ax
+    assert made.figure_ is figure
+    again = made.plot()
+    assert again is made
+    assert made.figure_ is not figure
+    made.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize("display", ALL)
+def test_before_fit(display):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        draw(display, ConvGMMFeatures(), images())
+
+
+@pytest.mark.parametrize("display", [KernelDisplay, *OF_IMAGES])
+@pytest.mark.parametrize("components", [0, -1, [], [5], [-1], [0.5], [[0]], "3", [True, False]])
+def test_components_that_are_not_there(display, components):
+    with pytest.raises(ValueError, match=r"how many to draw, .* indices, from 0 to 4; or None"):
+        draw(display, fitted(), images(2), components=components)
+
+
+@pytest.mark.parametrize("display", OF_IMAGES)
+def test_bytes_are_drawn_from_0_to_255(display):
+    X = (100 + 50 * images(seed=2)).astype(np.uint8)
+    model = fitted(normalize=None, whiten=False)
+    made = draw(display, model, X, components=[1])
+    pictures = [np.asarray(image.get_array()) for image in made.ax_.get_images()]
+    assert made.images.dtype == np.uint8
+    # Kernels of raw pixels share the scale of the images.
+    np.testing.assert_allclose(pictures[0], made.kernels[0, ..., 0] / 255)
+    shown = pictures[1]
+    assert 100 / 255 <= shown.min() < shown.max() <= 150 / 255
+    pictures = made.plot(shared_scale=False).ax_.get_images()
+    np.testing.assert_allclose(pictures[0].get_array(), stretched(made.kernels[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("display", OF_IMAGES)
+def test_images_of_another_shape(display):
+    with pytest.raises(ValueError, match="expecting 36 features"):
+        draw(display, fitted(), images(shape=(5, 5)))
+
+
+@pytest.mark.parametrize("display", OF_IMAGES)
+def test_data_frames_and_their_output(display):
+    X = pandas.DataFrame(images().reshape(20, -1)).add_prefix("pixel")
+    model = ConvGMMFeatures(5, patch_size=3, max_iter=3, tol=0, random_state=0).fit(X)
+    model.set_output(transform="pandas")
+    assert draw(display, model, X[:4]).images.shape[-3:] == (6, 6, 1)
+    assert isinstance(model.transform(X), pandas.DataFrame)
+
+
+@pytest.mark.parametrize("display", OF_IMAGES)
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"whole_images": True}])
+def test_signals_are_lines(display, channels, options):
+    if display is ResponsibilityDisplay and options:
+        options = {"color": "red"}
+    X = images(shape=(1, 30), channels=channels)
+    model = ConvGMMFeatures(4, patch_size=7, max_iter=3, tol=0, random_state=0).fit(X)
+    ax = draw(display, model, X[:3], components=2, **options).ax_
+    n_tints = 6 if display is ResponsibilityDisplay else 0
+    assert len(ax.get_images()) == n_tints
+    # Two kernels; three images, alone and under two components, or three patches of each.
+    n_lines = 2 + 9 if display is ResponsibilityDisplay else 2 + 6
+    assert len(ax.get_lines()) == n_lines * channels
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    for line in ax.get_lines():
+        x, y = line.get_data()
+        assert left <= x.min() < x.max() <= right
+        assert top <= y.min() < y.max() <= bottom
+
+
+def test_the_fewest_pixels():
+    X = np.random.default_rng(0).random((30, 1, 1, 3))
+    model = ConvGMMFeatures(2, normalize=None, max_iter=2, tol=0, random_state=0).fit(X)
+    for display in ALL:
+        draw(display, model, X).figure_.canvas.draw()
+
+
+def test_shown_images_are_not_written_to():
+    X = images(4)
+    X.setflags(write=False)
+    for display in OF_IMAGES:
+        draw(display, fitted(), X)
+
+
+@pytest.mark.parametrize("display", ALL)
+def test_without_matplotlib(display, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    model = fitted()
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ImportError, match=r'pip install "sklearn-calm\[plot\]"'):
+        draw(display, model, images(2))
+
+
+def test_the_demonstration(tmp_path):
+    script = Path(__file__).parents[2] / "docs" / "examples" / "demo.py"
+    command = [sys.executable, script, "--n-train", "200", "--n-components", "8", "--out", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "raw pixels, logistic regression: test accuracy 0." in result.stdout
+    assert "ConvGMMFeatures, logistic regression: test accuracy 0." in result.stdout
+    assert "pass 2/" in result.stdout
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["digits_kernels.png", "digits_objective.png"]
