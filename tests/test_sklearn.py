@@ -87,7 +87,7 @@ def test_functions_refuse_what_the_constraints_do():
         return 2 * n
 
     assert double(3) == 6
-    with pytest.raises(ValueError, match="'n' parameter of .*double"):
+    with pytest.raises(ValueError, match=r"'n' parameter of .*double"):
         double(4)
 
 
