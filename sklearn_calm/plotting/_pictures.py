@@ -6,8 +6,8 @@ import numpy as np
 # range. A flatter one stays flat in proportion: at full contrast it would show its noise.
 GREY_SHARE = 0.1
 COLOUR_SHARE = 0.3
-# The range of colour pictures is at least this many of their deviations. Plain colours lie about one
-# deviation from zero after contrast normalisation, and would fill a range of their own.
+# The range of colour pictures is at least this many of their deviations. After contrast
+# normalisation, plain colours lie about one deviation from zero, and would fill their own range.
 COLOUR_DEVIATIONS = 6
 # Height of a drawn signal, as a share of its length.
 SIGNAL_HEIGHT = 0.5
