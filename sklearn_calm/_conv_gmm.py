@@ -14,13 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_calm._arrays.namespace import array_namespace, find_placement, is_dask, to_numpy
+from sklearn_calm._arrays.namespace import array_namespace, is_dask, to_numpy
 from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._batches import check_images, map_batches, map_blocks
 from sklearn_calm._callbacks import begin_fit
 from sklearn_calm._convolution.pooling import POOLINGS
-from sklearn_calm._fitting import batch_size_of, fit, partial_fit, workers_of
-from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
-from sklearn_calm._images.reader import Images, home_of
+from sklearn_calm._fitting import fit, partial_fit
 from sklearn_calm._mixture.features import (
     batch_features,
     batch_log_likelihoods,
@@ -33,9 +32,7 @@ from sklearn_calm._sklearn import (
     StrOptions,
     check_input_features,
     fit_context,
-    output_config,
     validate_parameters,
-    without_callbacks,
 )
 from sklearn_calm._state import (
     kept_on_error,
@@ -43,10 +40,8 @@ from sklearn_calm._state import (
     restored,
 )
 from sklearn_calm._validation import (
-    check_array,
-    check_geometry,
+    check_container,
     check_grid,
-    check_shape,
     check_weights,
     find_pooler,
 )
@@ -384,7 +379,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         # Outside, as scikit-learn keeps in the estimator which callbacks it is to tear down.
         task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)
         with kept_on_error(self):
-            images = self._check_images(X, reset=True, sample_weight=sample_weight)
+            images = check_images(self, X, reset=True, sample_weight=sample_weight)
             fit(self, images, task, continued=continued, stepwise=stepwise)
         return self
 
@@ -415,7 +410,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         with kept_on_error(self):
             first = not hasattr(self, "means_")
-            images = self._check_images(X, reset=first, sample_weight=sample_weight)
+            images = check_images(self, X, reset=first, sample_weight=sample_weight)
             partial_fit(self, images, first=first)
         return self
 
@@ -438,18 +433,10 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
         validate_parameters(self)
-        in_frames = output_config("transform", self)["dense"] != "default"
-        if in_frames and (self._gives_maps() or is_dask(X)):
-            what = "A lazy Dask array"
-            if not is_dask(X):
-                what = "Maps, which pooling=None and flatten=False give,"
-            raise ValueError(
-                f"{what} cannot be put into a data frame. Choose a pooling and flatten=True, "
-                'compute the array, or set_output(transform="default").'
-            )
-        images = self._check_images(X, method="transform")
+        check_container(self, X, gives_maps=self._gives_maps())
+        images = check_images(self, X, method="transform")
         if is_dask(X):
-            return self._map_blocks("transform", images, self._features_shape())
+            return map_blocks(self, "transform", images, self._features_shape())
         pooler = find_pooler(self, self._model.geometry.map_shape)
         layer = feature_layer(self._layer, self._model, pooler, images.placement)
         step = partial(
@@ -460,7 +447,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             pooler=pooler,
             scratch=Scratch(),
         )
-        features = self._map_batches(step, images, by_row=pools_by_row(layer, pooler))
+        features = map_batches(self, step, images, by_row=pools_by_row(layer, pooler))
         shape = (len(images), *self._features_shape())
         return array_namespace(features).reshape(features, shape)
 
@@ -482,9 +469,9 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             In nats, float64; of the library and on the device of X.
         """
         check_is_fitted(self)
-        images = self._check_images(X, method="score_samples")
+        images = check_images(self, X, method="score_samples")
         if is_dask(X):
-            return self._map_blocks("score_samples", images, (), np.float64)
+            return map_blocks(self, "score_samples", images, (), np.float64)
         step = partial(
             batch_log_likelihoods,
             images=images,
@@ -493,7 +480,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             noise_variance=self.noise_variance_,
             scratch=Scratch(),
         )
-        return self._map_batches(step, images)
+        return map_batches(self, step, images)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per image; the higher, the better the model explains the images.
@@ -589,38 +576,3 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _gives_maps(self):
         return self.pooling is None or not self.flatten
-
-    def _map_blocks(self, method, images, shape, dtype=None):
-        """Call the method on every block, lazily, with the model as it is now."""
-        worker = without_callbacks(self).set_params(n_jobs=1)  # Dask's own threads share the work
-        return map_images(getattr(worker, method), images.X, shape, dtype or images.dtype)
-
-    def _map_batches(self, step, images, **options):
-        """Results of step(rows), in one array where X is."""
-        batch_size = batch_size_of(self, images, self.conv_bias_.shape[0], **options)
-        batches = images.batches(batch_size)
-        blocks = workers_of(self, images).map(step, batches)
-        results, home = None, images.home
-        for rows, block in zip(batches, blocks, strict=True):
-            block = home.asarray(block, cast=False)
-            if results is None:
-                results = home.empty((len(images), *block.shape[1:]), block.dtype)
-            results[rows, ...] = block
-        return results
-
-    def _check_images(self, X, *, reset=False, sample_weight=None, method=None):
-        """X as Images; on `reset`, check the parameters against it."""
-        lazy = is_dask(X)
-        X = check_array(whole_images(X) if lazy else X, self, reset=reset, method=method)
-        if reset:
-            geometry = check_geometry(X, self)
-            self.n_features_in_ = int(np.prod(geometry.image_shape))
-        else:
-            geometry = self._model.geometry
-            check_shape(X, self.image_shape_, type(self).__name__)
-        if sample_weight is not None:
-            sample_weight = check_weights(to_numpy(sample_weight), X.shape[0])
-        if lazy:
-            return BlockImages(X, geometry, sample_weight, self.backend)
-        placement = find_placement(self.backend, home_of(X))
-        return Images(X, geometry, sample_weight, placement)

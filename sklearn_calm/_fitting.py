@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from sklearn_calm._arrays.execution import Execution, Workers, single_threaded_blas
+from sklearn_calm._arrays.execution import Execution, single_threaded_blas
 from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._batches import batch_size_of, workers_of
 from sklearn_calm._mixture.history import SILENT, History
 from sklearn_calm._mixture.starting import patch_model, prepare, start
 from sklearn_calm._mixture.stepwise import stepwise_stage, stream_step
@@ -135,18 +136,6 @@ def make_em(features, images, model, rng):
         Scratch(),
     )
     return EM(images, model, options, execution, rng)
-
-
-def workers_of(features, images):
-    """Threads over batches; other libraries than NumPy share work out by themselves."""
-    return Workers(features.n_jobs if images.placement.is_numpy else 1)
-
-
-def batch_size_of(features, images, n_components, *, by_row=False):
-    """Number of images in a batch."""
-    if features.batch_size != "auto":
-        return features.batch_size
-    return images.batch_size(n_components, by_row=by_row)
 
 
 def warn_of_fit(first, best):

@@ -10,7 +10,7 @@ from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
-from sklearn_calm._sklearn import check_same_namespace, check_sample_weight
+from sklearn_calm._sklearn import check_same_namespace, check_sample_weight, output_config
 
 
 def check_array(X, estimator, *, reset, method=None):
@@ -34,6 +34,20 @@ def check_array(X, estimator, *, reset, method=None):
         check_same_namespace(X, estimator, attribute="means_", method=method)
     check_numbers(X)
     return X
+
+
+def check_container(features, X, *, gives_maps):
+    """Check that what `transform` gives fits the container that was asked for."""
+    if output_config("transform", features)["dense"] == "default":
+        return
+    if gives_maps or is_dask(X):
+        what = "A lazy Dask array"
+        if not is_dask(X):
+            what = "Maps, which pooling=None and flatten=False give,"
+        raise ValueError(
+            f"{what} cannot be put into a data frame. Choose a pooling and flatten=True, "
+            'compute the array, or set_output(transform="default").'
+        )
 
 
 def check_geometry(X, estimator):

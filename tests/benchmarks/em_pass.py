@@ -24,8 +24,8 @@ from timing import compare, machine, report
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays.execution import Execution, Workers
 from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._batches import batch_size_of
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._fitting import batch_size_of
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.history import History
 from sklearn_calm._mixture.starting import prepare, start

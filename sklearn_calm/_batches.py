@@ -1,0 +1,86 @@
+"""Images of an estimator, checked and worked on in batches."""
+
+import math
+
+from sklearn_calm._arrays.execution import Workers
+from sklearn_calm._arrays.namespace import find_placement, is_dask, to_numpy
+from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
+from sklearn_calm._images.reader import Images, home_of
+from sklearn_calm._sklearn import without_callbacks
+from sklearn_calm._validation import check_array, check_geometry, check_shape, check_weights
+
+
+def check_images(features, X, *, reset=False, sample_weight=None, method=None):
+    """Read X as images of an estimator.
+
+    Parameters
+    ----------
+    features : ConvGMMFeatures
+    X : array-like
+    reset : bool
+        Whether a fit begins: the parameters are checked against X.
+    sample_weight : array-like of shape (n,) or None
+    method : str or None
+        Method that applies a fitted model.
+
+    Returns
+    -------
+    images : Images or BlockImages
+    """
+    lazy = is_dask(X)
+    X = check_array(whole_images(X) if lazy else X, features, reset=reset, method=method)
+    if reset:
+        geometry = check_geometry(X, features)
+        features.n_features_in_ = math.prod(geometry.image_shape)
+    else:
+        geometry = features._model.geometry
+        check_shape(X, features.image_shape_, type(features).__name__)
+    if sample_weight is not None:
+        sample_weight = check_weights(to_numpy(sample_weight), X.shape[0])
+    if lazy:
+        return BlockImages(X, geometry, sample_weight, features.backend)
+    placement = find_placement(features.backend, home_of(X))
+    return Images(X, geometry, sample_weight, placement)
+
+
+def workers_of(features, images):
+    """Threads over batches; other libraries than NumPy share work out by themselves."""
+    return Workers(features.n_jobs if images.placement.is_numpy else 1)
+
+
+def batch_size_of(features, images, n_components, *, by_row=False):
+    """Number of images in a batch."""
+    if features.batch_size != "auto":
+        return features.batch_size
+    return images.batch_size(n_components, by_row=by_row)
+
+
+def map_batches(features, step, images, *, by_row=False):
+    """Results of step(image_rows) for all batches, in one array where X is."""
+    n_components = features.conv_bias_.shape[0]
+    batches = images.batches(batch_size_of(features, images, n_components, by_row=by_row))
+    blocks = workers_of(features, images).map(step, batches)
+    results, home = None, images.home
+    for image_rows, block in zip(batches, blocks, strict=True):
+        block = home.asarray(block, cast=False)
+        if results is None:
+            results = home.empty((len(images), *block.shape[1:]), block.dtype)
+        results[image_rows, ...] = block
+    return results
+
+
+def map_blocks(features, method, images, shape, dtype=None):
+    """Call a method on every block of a Dask array, lazily, with the model as it is now.
+
+    Parameters
+    ----------
+    features : ConvGMMFeatures
+    method : str
+    images : BlockImages
+    shape : tuple of int
+        Shape of the result for one image.
+    dtype : numpy dtype or None
+        Of the result; None is that in which images are worked on.
+    """
+    worker = without_callbacks(features).set_params(n_jobs=1)  # Dask's own threads share the work
+    return map_images(getattr(worker, method), images.X, shape, dtype or images.dtype)
