@@ -64,67 +64,68 @@ def _checked(method: Method) -> Method:
 class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Convolution layer learned from unlabelled images by expectation-maximisation.
 
-    Every image, or every cell of it, is modelled as one patch of a Gaussian mixture at an unknown
-    position among background noise. The E-step of EM is then a convolution, the M-step uses the
-    posterior map as a convolution filter, and the pooled log posteriors are the features [1]_.
+    The model of an image, or of each cell of it, is one patch of a Gaussian mixture at an unknown
+    position, and background noise everywhere else. The E-step of EM is then a convolution, and the
+    M-step uses the posterior map as a convolution filter. The features are pooled log posteriors
+    [1]_.
 
-    Read more in the user guide; the mathematics page has the equations.
+    The user guide shows how to use it; the mathematics page derives the equations.
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of kernels K. More kernels give better features, in proportion to time: raise it
-        until accuracy or patience ends; a hundred to some thousand are usual.
+        Number of kernels K. More kernels give better features, and time grows in proportion. From
+        one hundred to a few thousand are usual.
 
     patch_size : int or tuple (height, width), default=5
-        Size of a kernel. An int is square, and clipped to the image; a pair must fit the padded
-        image. 4 to 7 do about as well; larger ones, as the paper's 20, where few kernels are to
-        see whole objects.
+        Size of a kernel. An int gives a square kernel and is clipped to the image. A pair must fit
+        the padded image. Sizes 4 to 7 perform about equally. Use a larger size, such as the 20 of
+        the paper, if each kernel should show a whole object.
 
     stride : int or tuple (vertical, horizontal), default=1
-        Step between patches. Raise it for speed: 2 takes a quarter of the time of `transform`, at
-        some loss of accuracy.
+        Step between patches. With 2, `transform` takes a quarter of the time, and accuracy is
+        somewhat lower.
 
     padding : int or tuple (vertical, horizontal), default=0
-        Zeros around the image. An int is clipped to one less than the patch, so that every patch
-        sees the image. Pad small images of things on an empty ground, by some 2, if they reach the
-        border; on photographs kernels would be spent on the edge of the picture.
+        Number of zeros on each side of the image. An int is clipped to one less than the patch
+        size, so that every patch contains pixels. A padding of 2 helps for small images of objects
+        on an empty background that reach the border. Do not pad photographs: kernels would model
+        the artificial edge.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
         and any other row as a signal, an image of height 1.
 
     assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
-        The cells of an image, each of which holds one patch of the mixture: "image" is one cell,
-        the paper's model; (rows, columns) a grid of cells; with "patch" every position is a cell,
-        which is an ordinary Gaussian mixture over all patches. Where there are more than some
-        400000 patches, "patch" is fitted on a random sample of them. Change it to "image" to find
-        one object per image, or for the paper's layer; for features "patch" does best and is
-        fastest.
+        Cells of an image. Each cell contains one patch of the mixture.
+
+        - "patch": every position is a cell. This is an ordinary Gaussian mixture of all patches.
+          It gives the best features and is fastest. If there are more than about 400000 patches, a
+          random sample of them is fitted.
+        - "image": the image is one cell, as in the paper. Use it to find one object per image.
+        - (rows, columns): a grid of cells.
 
     normalize : {None, "contrast"}, default="contrast"
-        "contrast" subtracts the mean of each patch and divides by its deviation: for photographs.
-        None keeps the brightness of patches: use it where light does not vary, as in strokes on
-        an empty ground, or to read `score_samples` as a likelihood of pixels.
+        "contrast" subtracts the mean of each patch and divides by its standard deviation. None
+        keeps the brightness of patches. Use None if the light does not vary, as for pen strokes on
+        an empty background, or if `score_samples` should be a likelihood of pixels.
 
     whiten : bool, default=True
-        Whether the mixture is fitted on whitened patches, which is a mixture with a shared full
-        covariance. Without it most kernels are spent on smooth patches. Turn it off to read
-        kernels as pictures, or to read `score_samples` as a likelihood of pixels.
+        Whether to whiten patches. A mixture of whitened patches is a mixture with a shared full
+        covariance. Without whitening, most kernels model smooth patches. Set it to False if kernels
+        should look like patches, or if `score_samples` should be a likelihood of pixels.
 
     reg_covar : float, default=0.1
-        Ridge added to the covariance that whitening inverts, relative to the mean variance. Raise
-        it to 0.3 for hundreds of components, to 1 for strokes, for large patches and for noisy
-        images, to 10 for a second layer; lower it with care, as then what whitening amplifies is
-        noise.
+        Ridge that is added to the covariance before whitening, relative to the mean variance. Use
+        0.3 for hundreds of components, 1 for pen strokes, large patches and noisy images, and 10
+        for a second layer. With a small ridge, whitening amplifies noise.
 
     noise_variance : "auto" or float, default="auto"
-        Variance of the noise. "auto" learns it; a float keeps it, as the paper does with 1.0. A
-        smaller one makes responsibilities harder, and changes features by "triangle" little.
+        Variance of the noise. "auto" learns it. A float keeps it fixed; the paper uses 1.0. A
+        smaller variance makes responsibilities harder. It changes "triangle" features little.
 
     learn_weights : bool, default=True
-        Whether to learn the weights of the components; False keeps them uniform, as the paper
-        does, and where kernels of rare patches are to count as much as others.
+        Whether to learn the weights of the components. False keeps them uniform, as in the paper.
 
     pooling : {"logsumexp", "max", "mean", "tempered", "triangle"} or None, default="triangle"
         How the log joint of a component is pooled over each region: "logsumexp", the paper's log
@@ -144,107 +145,115 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         (n, grid rows, grid columns, n_components), which are images for a next layer.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
-        Where EM starts: patches chosen by k-means++ or at random, with `whiten` drawn in towards
-        the mean patch; standard normal kernels, as in the paper; or kernels of the shape of
-        `means_`, such as those of another fit.
+        Starting kernels.
+
+        - "k-means++": patches chosen by k-means++.
+        - "random_from_data": patches chosen at random.
+        - "random": standard normal kernels, as in the paper.
+        - array-like: kernels of the shape of `means_`, such as those of another fit.
+
+        With `whiten=True`, chosen patches are moved towards the mean patch.
 
     n_init : int, default=1
-        Number of starts; the best objective is kept. Raise it where few kernels are to be read;
-        accuracy hardly gains.
+        Number of starts. The fit with the best objective is kept. More starts help to interpret a
+        few kernels; they change accuracy little.
 
     max_iter : int, default=100
-        Most passes over the images. Accuracy seldom gains after some ten.
+        Maximum number of EM passes. Accuracy rarely improves after about ten passes.
 
     tol : float, default=1e-2
-        EM stops when a pass gains less than this in log-likelihood per cell. Lower it to read
-        kernels or likelihoods; 0 makes exactly `max_iter` passes. Otherwise, where images are many
-        and EM does not go on from given kernels, one pass in small steps goes ahead, which spares
-        ten of the others; `lower_bounds_` begins after it.
+        Tolerance. EM stops when a pass gains less than this in log-likelihood per cell. 0 makes
+        exactly `max_iter` passes. With a positive tolerance, 2048 images or more, and no given
+        kernels, EM begins with a pass of stepwise EM, which saves about ten passes.
+        `lower_bounds_` does not include that pass.
 
     batch_size : int or "auto", default="auto"
-        Images worked on at a time. Smaller batches take less memory; results differ in rounding
-        only.
+        Number of images in a batch. Smaller batches need less memory. Results are equal up to
+        rounding.
 
     learning_decay : float, default=0.7
-        Exponent of the weight of a batch in `partial_fit`; between 0.5, exclusive, and 1.
+        Exponent of the learning rate of `partial_fit`, in the interval (0.5, 1].
 
     learning_offset : float, default=10.0
-        Positive number that weighs down the first batches in `partial_fit`.
+        Nonnegative number that reduces the weight of early batches in `partial_fit`.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the means, weights, noise and preprocessing of the last fit.
+        Whether `fit` continues from the means, weights, noise variance and preprocessing of the
+        last fit.
 
     n_jobs : int or None, default=None
-        Number of threads over batches. None takes as many as BLAS would, unless a
-        :func:`joblib.parallel_config` asks for more than one. Results are the same for any number.
-        Other libraries than NumPy share their work out themselves.
+        Number of threads over batches. None uses as many threads as BLAS would, unless a
+        :func:`joblib.parallel_config` asks for more than one. The number does not change results.
+        It has no effect for torch and CuPy.
 
     backend : str, default="auto"
-        Library that computes, "numpy", "torch" or "cupy", perhaps with its device, as in
-        "torch:cuda:1", "torch:cpu" or "cupy:0"; without one torch takes a GPU if it has one. "auto"
-        is the library and device of X. Whatever it is, results are of the kind that went in: NumPy
-        for NumPy, a tensor on the device of X for a tensor.
+        Library that computes: "numpy", "torch" or "cupy". A device may follow the name of torch or
+        CuPy, as in "torch:cuda:1", "torch:cpu" or "cupy:0"; without a device, torch uses a GPU if
+        there is one. "auto" uses the library and device of X. Results always have the library and
+        device of X.
 
     random_state : int, RandomState instance or None, default=None
-        Draws sampled patches and starting kernels. An int gives the same result in every call.
+        Random number generator for sampled patches and starting kernels. Pass an int for
+        reproducible results across calls.
 
     verbose : int, default=0
-        1 prints a line a pass, and one for the small steps that go ahead of them. Progress bars:
-        `set_callbacks`, where scikit-learn is 1.9 or later.
+        1 prints a line for each pass, and the reason for the end. `set_callbacks` of scikit-learn
+        1.9 and later shows progress bars.
 
     Attributes
     ----------
     means_ : ndarray of shape (n_components, height, width, n_channels)
-        Kernels, in the space of normalised patches.
+        Means of the components (kernels), in the space of normalised patches.
 
     weights_ : ndarray of shape (n_components,)
-        Weights of the components; they sum to 1.
+        Weights of the components. They sum to 1.
 
     noise_variance_ : float
-        Variance of the noise, in the space of whitened patches.
+        Variance of the noise, in the space of preprocessed patches.
 
     conv_weight_ : ndarray of shape (n_components, height, width, n_channels)
-        Weights of the convolution layer as applied: normalisation divides its output by the
-        deviation of each patch, then `conv_bias_` is added.
+        Weights of the convolution layer. With contrast normalisation, the output of the
+        convolution is divided by the standard deviation of each patch before `conv_bias_` is added.
 
     conv_bias_ : ndarray of shape (n_components,)
-        Bias of the convolution layer as applied.
+        Bias of the convolution layer.
 
     contrast_floor_ : float or None
-        What is added to the variance of a patch before the root is taken, its deviation; None
-        without contrast normalisation.
+        Variance that is added to that of a patch before the square root, which is the standard
+        deviation that contrast normalisation divides by. None without contrast normalisation.
 
     lower_bound_ : float
-        Mean log-likelihood per image that the last pass found, before its M-step.
+        Mean log-likelihood per image in the last pass, before its M-step.
 
     lower_bounds_ : list of float
-        The same after each pass of the best start, or each call of `partial_fit`, of its batch.
+        Mean log-likelihood per image in each pass of the best start, or for the batch of each call
+        of `partial_fit`.
 
     n_iter_ : int
-        Passes made by the best start, or steps of `partial_fit`.
+        Number of passes of the best start, or of calls of `partial_fit`.
 
     converged_ : bool
-        Whether the best start ended by `tol`.
+        Whether the best start reached the tolerance `tol`.
 
     n_reseeded_ : int
-        How often a dead component was given a new patch.
+        Number of times that a dead component was re-seeded from a patch.
 
     image_shape_ : tuple (height, width, n_channels)
         Shape of one image.
 
     n_features_in_ : int
-        Values in one image.
+        Number of values in one image.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X, where they are all strings.
+        Names of the columns of X. Defined only if X has column names that are all strings.
 
     n_samples_seen_ : int
-        Images seen by `fit`, or by all calls of `partial_fit`.
+        Number of images seen by `fit`, or by all calls of `partial_fit`.
 
     See Also
     --------
     sklearn.mixture.GaussianMixture : Mixture of rows rather than of patches.
-    sklearn.cluster.MiniBatchKMeans : Can learn kernels from extracted patches.
+    sklearn.cluster.MiniBatchKMeans : Learns kernels from patches that are extracted before.
 
     References
     ----------
@@ -356,11 +365,12 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images; flat rows are read by `image_shape`. Read batch by batch, never copied whole.
+            Images. Flat rows are read according to `image_shape`. X is read batch by batch and
+            never copied as a whole.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
-            Weight of each image: an image of weight 2 counts as two.
+            Weight of each image. An image of weight 2 counts as two images.
 
         Returns
         -------
@@ -370,7 +380,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the images or the parameters do not fit together; the model is left as it was.
+            If the images and the parameters do not fit together. The model is left unchanged.
         """
         continued = self.warm_start and hasattr(self, "means_")
         # Kernels that were learned or given are better than what one step would make of them.
@@ -387,12 +397,12 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one batch of a stream: one step of stepwise EM.
 
-        The first call chooses the starting kernels and the preprocessing from its batch.
+        The first call takes the starting kernels and the preprocessing from its batch.
 
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            A batch of images; of any size after the first.
+            A batch of images. Batches may have different sizes.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
@@ -406,7 +416,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the batch does not fit the model; the model is left as it was.
+            If the batch does not fit the model. The model is left unchanged.
         """
         with kept_on_error(self):
             first = not hasattr(self, "means_")
@@ -454,9 +464,9 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each image.
 
-        With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is exact, a density
-        of the (padded) image; otherwise a composite likelihood, which counts overlapping patches
-        each.
+        With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is the exact density
+        of the (padded) image. Otherwise it is a composite likelihood, in which overlapping patches
+        count separately.
 
         Parameters
         ----------
@@ -483,7 +493,7 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return map_batches(self, step, images)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean log-likelihood per image; the higher, the better the model explains the images.
+        """Mean log-likelihood per image.
 
         Parameters
         ----------
@@ -534,12 +544,12 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return np.asarray(names, dtype=object)
 
     def to_numpy(self) -> Self:
-        """Copy the estimator, with fitted attributes of NumPy, as those of a pickle are.
+        """Copy the estimator, with fitted attributes that are NumPy arrays.
 
         Returns
         -------
         features : ConvGMMFeatures
-            Makes of any images what this one does.
+            The copy. Its results are those of this estimator.
 
         Examples
         --------
