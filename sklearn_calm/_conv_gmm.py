@@ -51,13 +51,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _version():
-    from sklearn_calm import __version__  # which is not there yet while this module is imported
+    from sklearn_calm import __version__  # not defined yet while this module is imported
 
     return __version__
 
 
 def _checked(method: Method) -> Method:
-    """Check parameters. The decorator has no types, and would take those of the method away."""
+    """Check parameters. The decorator of scikit-learn has no types and would hide ours."""
     return fit_context(prefer_skip_nested_validation=True)(method)
 
 

@@ -1,7 +1,7 @@
-"""What a fit leaves in the estimator, and the same as plain values, for pickles and for skops.
+"""The fitted attributes of an estimator, and their plain values for pickles and skops.
 
-Files of NumPy arrays, numbers and dicts hold no class of ours but the estimator, load where there
-is no GPU, and say which version wrote them.
+Plain values are NumPy arrays, numbers and dicts. A file of them needs no class of this package but
+the estimator, loads on a machine without a GPU, and tells which version wrote it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ OURS = (Cells, ConvLayer, PatchGeometry, PatchModel, Preprocessing, SufficientSt
 
 
 def layer_attributes(parameters, model, home):
-    """Attributes that describe the layer, where the images are and in their precision."""
+    """Attributes that describe the layer, in the library, device and precision of the images."""
     shape = (-1, *model.geometry.kernel_shape)
     layer = conv_layer(parameters, model)
     return {
@@ -41,7 +41,7 @@ def layer_attributes(parameters, model, home):
 
 
 def fit_attributes(fit, model, images):
-    """All attributes of a `MixtureFit` to the images, or to patches sampled from them."""
+    """All attributes of a fit to the images, or to patches that were sampled from them."""
     lower_bounds = list(fit.history.lower_bounds)
     return layer_attributes(fit.parameters, model, images.home) | {
         "lower_bounds_": lower_bounds,
@@ -50,7 +50,7 @@ def fit_attributes(fit, model, images):
         "converged_": fit.history.converged,
         "n_reseeded_": fit.n_reseeded,
         "n_samples_seen_": len(images),
-        # A partial_fit goes on from here, whether images or sampled patches were fitted.
+        # `partial_fit` continues from here, whether images or sampled patches were fitted.
         "_statistics": per_image(fit.statistics, fit.history.scale),
     }
 
@@ -74,7 +74,7 @@ def stream_attributes(before, step, model, images):
 
 
 def parameters_of(estimator, geometry):
-    """Where the last fit ended; what is not to be learned is as the parameters say."""
+    """The parameters of the last fit; those that are not learned come from the constructor."""
     means = to_numpy(estimator.means_).reshape(-1, geometry.patch_length).astype(np.float64)
     weights = np.ones(len(means))
     if estimator.learn_weights:
@@ -86,7 +86,7 @@ def parameters_of(estimator, geometry):
 
 @contextlib.contextmanager
 def kept_on_error(estimator):
-    """Leave an estimator as it was where something goes wrong within."""
+    """Restore an estimator if the body of the context raises."""
     before = vars(estimator).copy()
     try:
         yield
@@ -97,7 +97,7 @@ def kept_on_error(estimator):
 
 
 def plain(state, version):
-    """The attributes of an estimator as plain values."""
+    """Return the attributes of an estimator as plain values."""
     state = {name: _plain(value) for name, value in without_run(state).items()}
     return state | {VERSION: version}
 
@@ -112,7 +112,7 @@ def _plain(value):
 
 
 def restored(state, version, name):
-    """The attributes of an estimator, out of plain values; a file of another version warns."""
+    """Return the attributes of an estimator from plain values; warn if the version differs."""
     state = dict(state)
     written = state.pop(VERSION, "unknown")
     if written != version:

@@ -1,4 +1,4 @@
-"""Readers of image files, as memory maps, and images with known kernels in them."""
+"""Readers of image files as memory maps, and a generator of images with known kernels."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def load_stl10(
 ) -> Bunch:
     r"""Read the binary files of STL-10, images as memory maps.
 
-    STL-10 [1]_ is 5000 labelled images of ten classes with ten folds of 1000 of them to learn from,
-    8000 test images and 100000 unlabelled images. Nothing is fetched: unpack the official archive,
-    stl10_binary.tar.gz, and pass the folder stl10_binary that it holds.
+    STL-10 [1]_ has 5000 labelled training images of ten classes, divided into ten folds of 1000,
+    8000 test images and 100000 unlabelled images. Nothing is downloaded: unpack the official
+    archive, stl10_binary.tar.gz, and pass its folder stl10_binary.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ def load_stl10(
 
 
 def load_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read an IDX file, the format of MNIST and its like.
+    """Read an IDX file, the file format of MNIST.
 
     Parameters
     ----------
     file : str or path-like
-        An IDX file, as it is or compressed by gzip.
+        An IDX file, which may be compressed with gzip.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def load_idx(file: str | os.PathLike[str]) -> NDArray[Any]:
 
 
 def _checked(constraints: dict[str, list[Any]]) -> Callable[[Function], Function]:
-    """Check parameters. The decorator has no types, and would take those of the function away."""
+    """Check parameters. The decorator of scikit-learn has no types and would hide ours."""
     return validate_params(constraints, prefer_skip_nested_validation=True)
 
 
@@ -193,11 +193,11 @@ def make_planted_patches(
     noise_variance: float = 0.1,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.float64], Bunch]:
-    """Make images of noise with one of a few known kernels planted in each cell.
+    """Make images of noise in which each cell contains one of a few known kernels.
 
-    These are samples of the model that :class:`~sklearn_calm.ConvGMMFeatures` fits (with
-    ``assignment="image"`` exactly so): each cell of an image draws a component by its weight and a
-    position uniformly; the kernel is added there to noise in every pixel.
+    The images are samples of the model that :class:`~sklearn_calm.ConvGMMFeatures` fits, exactly so
+    with ``assignment="image"``. Each cell of an image draws a component by its weight, and a
+    position uniformly. The kernel is added there to the noise of the pixels.
 
     Parameters
     ----------
