@@ -19,6 +19,7 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._batches import check_images, map_batches, map_blocks
 from sklearn_calm._callbacks import begin_fit
 from sklearn_calm._convolution.pooling import POOLINGS
+from sklearn_calm._convolution.windows import WINDOWS
 from sklearn_calm._fitting import fit, partial_fit
 from sklearn_calm._mixture.features import (
     batch_features,
@@ -139,6 +140,17 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     pool_grid : int or tuple (rows, columns), default=4
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower
         it where things may lie anywhere in the image, or for fewer features; for textures 1.
+
+    pool_window : {"box", "gaussian"}, default="box"
+        How much each position counts in a region: "box" counts those inside, and no others;
+        "gaussian" weighs all positions by a Gaussian about the middle of the region, so that
+        regions overlap and features change little where things move a little. "gaussian" gives
+        better accuracy at the same number of features. `pooling` "max" takes "box" only, and None
+        ignores it.
+
+    pool_width : float, default=0.5
+        Standard deviation of a Gaussian window, in units of the height of a region vertically and
+        of its width horizontally. Used by ``pool_window="gaussian"`` only; 0.4 to 0.8 are usual.
 
     flatten : bool, default=True
         Whether features are rows, for a classifier. False keeps them as pooled maps, of shape
@@ -286,6 +298,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         "learn_weights": ["boolean"],
         "pooling": [StrOptions(set(POOLINGS)), None],
         "pool_grid": [POSITIVE_INT, tuple, list],
+        "pool_window": [StrOptions(set(WINDOWS))],
+        "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
         "flatten": ["boolean"],
         "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
         "n_init": [POSITIVE_INT],
@@ -317,6 +331,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         learn_weights: bool = True,
         pooling: Literal["logsumexp", "max", "mean", "tempered", "triangle"] | None = "triangle",
         pool_grid: int | tuple[int, int] = 4,
+        pool_window: Literal["box", "gaussian"] = "box",
+        pool_width: float = 0.5,
         flatten: bool = True,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
         n_init: int = 1,
@@ -344,6 +360,8 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.learn_weights = learn_weights
         self.pooling = pooling
         self.pool_grid = pool_grid
+        self.pool_window = pool_window
+        self.pool_width = pool_width
         self.flatten = flatten
         self.init_params = init_params
         self.n_init = n_init

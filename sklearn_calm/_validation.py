@@ -8,7 +8,8 @@ from sklearn.utils.validation import validate_data
 
 from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._convolution.pooling import Pooler
+from sklearn_calm._convolution.pooling import POOLINGS, Pooler
+from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
 from sklearn_calm._sklearn import check_same_namespace, check_sample_weight, output_config
 
@@ -69,6 +70,7 @@ def check_geometry(X, estimator):
         grid = getattr(estimator, name)
         if not isinstance(grid, str):
             check_grid(name, grid, geometry.map_shape)
+    find_pooler(estimator, geometry.map_shape)
     if X.shape[0] * geometry.n_positions < estimator.n_components:
         raise ValueError(
             f"n_samples={X.shape[0]} image(s) of {geometry.n_positions} patch(es) each are too few "
@@ -215,8 +217,14 @@ def find_pooler(estimator, map_shape):
     """What an estimator pools maps by; None where the maps are its features."""
     if estimator.pooling is None:
         return None
+    pooling, window = POOLINGS[estimator.pooling], estimator.pool_window
+    if window != "box" and not pooling.weighted:
+        raise ValueError(
+            f'pooling="{estimator.pooling}" with pool_window="{window}": positions cannot count in '
+            'part there. Set pool_window="box", or choose another pooling.'
+        )
     grid = check_grid("pool_grid", estimator.pool_grid, map_shape)
-    return Pooler.from_grid(estimator.pooling, grid, map_shape)
+    return Pooler(pooling, Windows.from_grid(window, estimator.pool_width, grid, map_shape))
 
 
 def grid_or_name(assignment):

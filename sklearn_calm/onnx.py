@@ -51,7 +51,7 @@ def to_onnx(
     ----------
     model : estimator
         A fitted model. Its parameters must be those of the fit; only `pooling`,
-        `pool_grid` and `flatten` may have been changed since.
+        `pool_grid`, `pool_window`, `pool_width` and `flatten` may have been changed since.
     X : array-like of shape (n, height, width[, n_channels]) or (n, n_features), or None
         Images as the graph will be given them; only the shape and dtype of the first are read.
     initial_types : list of tuples or None, default=None
@@ -289,7 +289,7 @@ def _features(nodes, maps, model, geometry):
         maps = _responsibilities(nodes, maps, cells)
     if pooler.pooling.rectified:
         maps = nodes("Relu", maps)
-    pooled = pooler.pooling.add_nodes(nodes, maps, pooler.regions)
+    pooled = pooler.pooling.add_nodes(nodes, maps, pooler.windows)
     pooled = nodes("Transpose", pooled, perm=[0, ROW, COLUMN, COMPONENT])
     return nodes("Reshape", pooled, np.asarray([0, *_output_shape(model)], np.int64))
 

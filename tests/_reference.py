@@ -362,34 +362,68 @@ def run_stepwise_em(batches, mixture, setting, rates):
 # Features
 
 
-def pool(joint, gamma, pooling, pool_grid, patch_length=None):
+def window_counts(window, grid, rows, cols, width=None):
+    """How much each position counts in each region: a list, by grid row, of (rows, cols).
+
+    A box counts its own positions. A Gaussian has its centre in the middle of the region, its
+    standard deviation is `width` times the side of a region, and its counts add up to the mean
+    number of positions in a region.
+    """
+    if window == "box":
+        counts = [np.zeros((rows, cols)) for _ in range(grid[0] * grid[1])]
+        for count, block in zip(counts, blocks(grid, rows, cols), strict=True):
+            for r, c in block:
+                count[r, c] = 1
+        return counts
+    height, width_ = rows / grid[0], cols / grid[1]
+    counts = []
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            count = np.zeros((rows, cols))
+            for r in range(rows):
+                for c in range(cols):
+                    # The square at (r, c) has its middle at (r + 1/2, c + 1/2).
+                    down = (r + 0.5 - (i + 0.5) * height) / (width * height)
+                    right = (c + 0.5 - (j + 0.5) * width_) / (width * width_)
+                    count[r, c] = np.exp(-(down**2) / 2 - right**2 / 2)
+            counts.append(count / np.sum(count) * height * width_)
+    return counts
+
+
+def pool(joint, gamma, pooling, pool_grid, patch_length=None, window="box", width=None):
     """Pool maps (rows, cols, K) over a (grid rows, grid cols) grid of regions.
 
     Returns (grid rows * grid cols * K,), by region row, region column, component (fastest).
     Tempered shares need to know how many values a patch has.
     """
     rows, cols, n_components = joint.shape
+    positions = [(r, c) for r in range(rows) for c in range(cols)]
     features = []
-    for region in blocks(pool_grid, rows, cols):
+    for count in window_counts(window, pool_grid, rows, cols, width):
         for k in range(n_components):
-            scores = np.array([joint[r, c, k] for r, c in region])
             if pooling == "logsumexp":
-                feature = logsumexp(scores)
+                feature = logsumexp(joint[:, :, k], b=count)
             elif pooling == "max":
-                feature = np.max(scores)
-            elif pooling == "mean":
-                feature = np.mean([gamma[r, c, k] for r, c in region])
-            elif pooling == "tempered":
-                per_value = [joint[r, c] / patch_length for r, c in region]
-                feature = np.mean([np.exp(v[k]) / np.exp(v).sum() for v in per_value])
-            elif pooling == "triangle":
-                feature = np.mean(
-                    [max(0, joint[r, c, k] - np.mean(joint[r, c])) for r, c in region]
-                )
+                feature = np.max([joint[u][k] for u in positions if count[u] == 1])
             else:
-                raise ValueError(f"Unknown pooling {pooling!r}.")
+                feature = 0.0
+                for u in positions:
+                    share = None if gamma is None else gamma[u]
+                    feature += count[u] * averaged(joint[u], share, pooling, k, patch_length)
+                feature /= np.sum(count)
             features.append(feature)
     return np.array(features)
+
+
+def averaged(scores, shares, pooling, k, patch_length=None):
+    """What the mean over a region is of: of component k at a position, of l and gamma (K,)."""
+    if pooling == "mean":
+        return shares[k]
+    if pooling == "tempered":
+        return np.exp(scores[k] / patch_length) / np.sum(np.exp(scores / patch_length))
+    if pooling == "triangle":
+        return max(0, scores[k] - np.mean(scores))
+    raise ValueError(f"Unknown pooling {pooling!r}.")
 
 
 # The paper's own layer (arXiv 2401.17400), straight down, sharing nothing with the above

@@ -274,6 +274,10 @@ BAD_OPTIONS = [
     ("pooling", "sum"),
     ("pool_grid", 0),
     ("pool_grid", "fine"),
+    ("pool_window", "triangle"),
+    ("pool_width", 0),
+    ("pool_width", np.inf),
+    ("pool_width", "wide"),
     ("flatten", None),
     ("init_params", "kmeans"),
     ("init_params", 3.0),
@@ -479,6 +483,17 @@ def test_pooling_is_checked_where_it_was_changed(output):
     arguments = (X,) if output == "transform" else ()
     with pytest.raises(ValueError, match=all_of("pool_grid=(5, 5)", "(4, 4)", "coarser grid")):
         getattr(model, output)(*arguments)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
+def test_the_maximum_takes_boxes_only(method):
+    model = small(pooling="max")
+    if method == "transform":
+        model.fit(X)
+    model.set_params(pool_window="gaussian")
+    words = all_of('pooling="max"', 'Set pool_window="box"', "choose another pooling")
+    with pytest.raises(ValueError, match=words):
+        getattr(model, method)(X)
 
 
 def test_unknown_pooling_set_on_a_fitted_model():

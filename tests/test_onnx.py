@@ -78,6 +78,21 @@ def test_every_region(pooling, pool_grid):
     assert_same_features(model, X)
 
 
+@pytest.mark.parametrize("pool_grid", [1, 4, (1, 3), (5, 6)])
+@pytest.mark.parametrize("pool_width", [0.1, 0.7])
+@pytest.mark.parametrize("pooling", [name for name in POOLINGS if name != "max"])
+def test_every_window(pooling, pool_width, pool_grid):
+    X = images(2, 7, 8)
+    model = fitted(X, patch_size=3, pooling=pooling, pool_grid=pool_grid)
+    assert_same_features(model.set_params(pool_window="gaussian", pool_width=pool_width), X)
+
+
+def test_windows_over_signals():
+    X = images(2, 12, 2)
+    options = {"patch_size": (1, 4), "image_shape": (1, 12, 2), "pool_window": "gaussian"}
+    assert_same_features(fitted(X, **options), X)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("assignment", ["image", "patch", (2, 4), (1, 3), (5, 6), [5, 1]])
 def test_responsibilities_of_every_assignment(assignment, seed):
@@ -140,8 +155,9 @@ def test_sums_of_exponentials_neither_overflow_nor_underflow(scale):
     X = images(9, 6, 6) * np.float32(scale)
     model = fitted(X, patch_size=3, normalize=None, whiten=False, noise_variance=1.0)
     for pooling in ("logsumexp", "mean"):
-        model.set_params(pooling=pooling, assignment="image")
-        assert_same_features(model.fit(X), X)
+        for pool_window in ("box", "gaussian"):
+            model.set_params(pooling=pooling, assignment="image", pool_window=pool_window)
+            assert_same_features(model.fit(X), X)
 
 
 def test_a_model_fitted_by_partial_fit():

@@ -1,50 +1,62 @@
 """From score maps to features: the poolings, one entry of a table each.
 
-A map is divided into a grid of regions, and each component is reduced to one number per region
-(docs/mathematics.rst, eqs. 17 to 20 and 27). To add a pooling, add an entry to `POOLINGS`, an
+Each component of a map is reduced to one number per region of a grid, whose windows may overlap
+(docs/mathematics.rst, eqs. 17 to 20, 27 and 28). To add a pooling, add an entry to `POOLINGS`, an
 equation to the mathematics page and a literal twin to tests/_reference.py.
 """
 
 from collections.abc import Callable
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sklearn_calm._arrays.namespace import array_namespace, exp_in_place, rectify
+from sklearn_calm._arrays.namespace import (
+    array_namespace,
+    empty,
+    exp_in_place,
+    like,
+    matmul_into,
+    rectify,
+)
 from sklearn_calm._convolution.geometry import even_edges
+from sklearn_calm._convolution.windows import Windows
+
+# Output rows that are added to the regions by one product: fewer take longer, more take memory.
+ROWS_TOGETHER = 8
+# Weights below e^-44, or 1e-19, are less than the rounding error of any sum of weights.
+LEAST_LOG_WEIGHT = -44.0
 
 # The axes of maps in an ONNX graph: (n, K, rows, columns).
 COMPONENT, ROW, COLUMN = 1, 2, 3
 
 
+def _unfolded(layer):
+    return layer
+
+
 class Pooling(NamedTuple):
     """All that one pooling does.
 
-    A layer is a named tuple with a `weight` (K, D) and a `bias` (K,). `regions` are the edges of
-    the regions along the rows and along the columns of a map.
+    A layer is a named tuple with a `weight` (K, D) and a `bias` (K,).
     """
 
-    reduce: Callable[[Any, Any], Any]  # (maps, regions) -> features (n, regions * K)
-    add_nodes: Callable[[Any, str, Any], str]  # (nodes, maps, regions) -> pooled maps, in ONNX
-    fold: Callable[[Any], Any] = lambda layer: layer  # the layer whose maps are pooled
+    reduce: Callable[[Any, Windows], Any]  # (maps, windows) -> features (n, regions * K)
+    add_nodes: Callable[[Any, str, Windows], str]  # (nodes, maps, windows) -> pooled maps, in ONNX
+    fold: Callable[[Any], Any] = _unfolded  # the layer whose maps are pooled
     # The positions over which maps become shares that add up to one; None leaves them as they are.
     shares: Literal["cell", "position"] | None = None
     # Whether only what is positive counts. Such maps are pooled row by row as they are computed.
     rectified: bool = False
+    # Whether positions may count in part, as in windows that are no boxes.
+    weighted: bool = True
 
 
 class Pooler(NamedTuple):
-    """A pooling, and the regions of the map that it is applied to."""
+    """A pooling, and the windows over which it reduces a map."""
 
     pooling: Pooling
-    regions: tuple[list[int], list[int]]
-
-    @classmethod
-    def from_grid(cls, pooling, grid, map_shape):
-        """The pooler of a named pooling on a grid (rows, columns)."""
-        row_edges, column_edges = map(even_edges, map_shape, grid)
-        return cls(POOLINGS[pooling], (row_edges, column_edges))
+    windows: Windows
 
 
 def pool(maps, pooler):
@@ -61,7 +73,7 @@ def pool(maps, pooler):
     features : ndarray of shape (n, grid rows * grid columns * K)
         Ordered by region, row first; the component runs fastest.
     """
-    return pooler.pooling.reduce(maps, pooler.regions)
+    return pooler.pooling.reduce(maps, pooler.windows)
 
 
 def pool_rectified(rows, scale, pooler):
@@ -69,7 +81,7 @@ def pool_rectified(rows, scale, pooler):
 
     Parameters
     ----------
-    rows : iterable of ndarrays of shape (n * columns, K)
+    rows : iterable of ndarrays of shape (n, columns, K)
         The maps of the folded layer, one output row after the other. Each is overwritten.
     scale : ndarray of shape (rows, n, columns)
         Positive factor by which the maps have yet to be multiplied.
@@ -80,19 +92,7 @@ def pool_rectified(rows, scale, pooler):
     features : ndarray of shape (n, grid rows * grid columns * K)
         Ordered as those of `pool`.
     """
-    xp, (n_rows, n, n_columns) = array_namespace(scale), scale.shape
-    tops, lefts = pooler.regions
-    shape = (n_rows, n, len(lefts) - 1, n_columns)
-    shares = xp.zeros(shape, dtype=scale.dtype, device=scale.device)
-    for region, (left, right) in enumerate(pairwise(lefts)):
-        shares[:, :, region, left:right] = scale[:, :, left:right] / (right - left)
-    # One product scales and adds up a row.
-    products = (
-        shares[y, ...] @ xp.reshape(row, (n, n_columns, -1))
-        for y, row in enumerate(_rectified(rows))
-    )
-    means = [sum(islice(products, bottom - top)) / (bottom - top) for top, bottom in pairwise(tops)]
-    return xp.reshape(xp.stack(means, axis=1), (n, -1))
+    return _mean_of_rows(_rectified(rows), scale, pooler.windows)
 
 
 def _rectified(rows):
@@ -114,60 +114,108 @@ def tempered(layer):
     return layer._replace(weight=layer.weight / length, bias=layer.bias / length)
 
 
-def _over_regions(reduce):
-    """The function that reduces maps by `reduce` of each region."""
-
-    def over_regions(maps, regions):
-        row_edges, column_edges = regions
-        reduced = [
-            reduce(maps[top:bottom, :, left:right, :])
-            for top, bottom in pairwise(row_edges)
-            for left, right in pairwise(column_edges)
-        ]
-        return array_namespace(maps).concat(reduced, axis=1)
-
-    return over_regions
+def _mean(maps, windows):
+    rows = (maps[y, ...] for y in range(maps.shape[0]))
+    return _mean_of_rows(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
 
 
-def _max(region):
+def _mean_of_rows(rows, scale, windows):
+    """Weighted mean over each region, of rows as `pool_rectified` takes them."""
+    xp, (n_rows, n, _) = array_namespace(scale), scale.shape
+    row_weights, column_weights = (like(weights, scale) for weights in windows.weights)
+    sums, rows = None, iter(rows)
+    for top, bottom in pairwise(even_edges(n_rows, -(-n_rows // ROWS_TOGETHER))):
+        for y, row in zip(range(top, bottom), rows, strict=False):
+            if sums is None:
+                length = n * column_weights.shape[0] * row.shape[2]
+                sums = xp.zeros((row_weights.shape[0], length), dtype=row.dtype, device=row.device)
+                sums_of_rows = empty((ROWS_TOGETHER, n, column_weights.shape[0], row.shape[2]), row)
+            # One product scales a row and adds up its columns.
+            weights = column_weights * scale[y, :, None, :]
+            matmul_into(sums_of_rows[y - top, ...], weights, row)
+        # Most regions do not reach most rows.
+        reached = np.flatnonzero(windows.log_rows[:, top:bottom].max(axis=1) > LEAST_LOG_WEIGHT)
+        regions = slice(int(reached[0]), int(reached[-1]) + 1)
+        parts = xp.reshape(sums_of_rows[: bottom - top, ...], (bottom - top, -1))
+        sums[regions, :] += row_weights[regions, top:bottom] @ parts
+    sums = xp.reshape(sums, (sums.shape[0], n, -1))
+    return xp.reshape(xp.permute_dims(sums, (1, 0, 2)), (n, -1))
+
+
+def _logsumexp(maps, windows):
+    if windows.edges is not None:
+        return _over_boxes(_logsumexp_of_region, maps, windows.edges)
+    xp, (log_rows, log_columns) = array_namespace(maps), windows.log_counts
+    log_rows, log_columns = like(log_rows, maps), like(log_columns, maps)
+    features = []
+    for i in range(log_rows.shape[0]):
+        columns = _log_sum(maps + log_rows[i, :, None, None, None], axis=0)
+        for j in range(log_columns.shape[0]):
+            features.append(_log_sum(columns + log_columns[j, :, None], axis=1))
+    return xp.concat(features, axis=1)
+
+
+def _log_sum(values, axis):
+    """Logarithm of the sum of exponentials along an axis. The values are overwritten."""
+    xp = array_namespace(values)
+    peak = xp.max(values, axis=axis, keepdims=True)
+    values -= peak
+    return xp.squeeze(peak, axis=axis) + xp.log(xp.sum(exp_in_place(values), axis=axis))
+
+
+def _max(maps, windows):
+    return _over_boxes(_max_of_region, maps, windows.edges)
+
+
+def _over_boxes(reduce, maps, edges):
+    row_edges, column_edges = edges
+    reduced = [
+        reduce(maps[top:bottom, :, left:right, :])
+        for top, bottom in pairwise(row_edges)
+        for left, right in pairwise(column_edges)
+    ]
+    return array_namespace(maps).concat(reduced, axis=1)
+
+
+def _max_of_region(region):
     xp = array_namespace(region)
     return xp.max(xp.max(region, axis=0), axis=1)
 
 
-def _sum(region):
-    xp = array_namespace(region)
-    return xp.sum(xp.sum(region, axis=0), axis=1)
-
-
-def _mean(region):
-    return _sum(region) / (region.shape[0] * region.shape[2])
-
-
-def _logsumexp(region):
-    peak = _max(region)
+def _logsumexp_of_region(region):
+    xp, peak = array_namespace(region), _max_of_region(region)
     region -= peak[:, None, :]
-    return peak + array_namespace(region).log(_sum(exp_in_place(region)))
+    return peak + xp.log(xp.sum(xp.sum(exp_in_place(region), axis=0), axis=1))
 
 
-def _add_means(nodes, maps, regions):
-    """Mean over each region, by a product over columns and one over rows."""
-    for edges in reversed(regions):
-        lengths = np.diff(edges)
-        weights = np.repeat(np.diag(1 / lengths), lengths, axis=0).astype(np.float32)
-        maps = nodes("MatMul", maps, weights)
+def _add_means(nodes, maps, windows):
+    """Weighted mean over each region, by a product over columns and one over rows."""
+    for weights in reversed(windows.weights):
+        maps = nodes("MatMul", maps, weights.T.astype(np.float32))
         maps = nodes("Transpose", maps, perm=[0, COMPONENT, COLUMN, ROW])
     return maps
 
 
-def _add_reductions(reduction):
-    """The function that adds nodes of one ONNX reduction over each region."""
-    return lambda nodes, maps, regions: reduce_regions(nodes, reduction, maps, regions)
+def _add_logsumexps(nodes, maps, windows):
+    if windows.edges is not None:
+        return reduce_regions(nodes, "ReduceLogSumExp", maps, windows.edges)
+    for log_counts in reversed(windows.log_counts):
+        # (n, K, other axis, 1, side) + (parts, side)
+        maps = nodes("Unsqueeze", maps, np.asarray([3], np.int64))
+        maps = nodes("Add", maps, log_counts.astype(np.float32))
+        maps = nodes("ReduceLogSumExp", maps, np.asarray([4], np.int64), keepdims=0)
+        maps = nodes("Transpose", maps, perm=[0, COMPONENT, COLUMN, ROW])
+    return maps
 
 
-def reduce_regions(nodes, reduction, maps, regions):
-    """Add nodes that reduce over each region of a grid, first its rows and then its columns."""
-    for axis, edges in zip((ROW, COLUMN), regions, strict=True):
-        lengths = np.diff(edges)
+def _add_maxima(nodes, maps, windows):
+    return reduce_regions(nodes, "ReduceMax", maps, windows.edges)
+
+
+def reduce_regions(nodes, reduction, maps, edges):
+    """Add nodes that reduce over each box of a grid, first its rows and then its columns."""
+    for axis, cuts in zip((ROW, COLUMN), edges, strict=True):
+        lengths = np.diff(cuts)
         if len(lengths) == 1:
             maps = nodes.reduce(reduction, maps, axis)
         elif lengths.max() > 1:
@@ -177,9 +225,9 @@ def reduce_regions(nodes, reduction, maps, regions):
 
 
 POOLINGS = {
-    "logsumexp": Pooling(_over_regions(_logsumexp), _add_reductions("ReduceLogSumExp")),
-    "max": Pooling(_over_regions(_max), _add_reductions("ReduceMax")),
-    "mean": Pooling(_over_regions(_mean), _add_means, shares="cell"),
-    "tempered": Pooling(_over_regions(_mean), _add_means, fold=tempered, shares="position"),
-    "triangle": Pooling(_over_regions(_mean), _add_means, fold=less_mean, rectified=True),
+    "logsumexp": Pooling(_logsumexp, _add_logsumexps),
+    "max": Pooling(_max, _add_maxima, weighted=False),
+    "mean": Pooling(_mean, _add_means, shares="cell"),
+    "tempered": Pooling(_mean, _add_means, fold=tempered, shares="position"),
+    "triangle": Pooling(_mean, _add_means, fold=less_mean, rectified=True),
 }

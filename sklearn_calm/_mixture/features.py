@@ -57,12 +57,13 @@ def _rectified_features(patches, layer, pooler, scratch):
     scale = xp.ones((n_rows, n, n_columns), dtype=images.dtype, device=images.device)
     if pools_by_row(layer, pooler):
         row = scratch.empty("row", (n * n_columns, n_components), images)
-        rows = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
+        correlated = correlate_rows(patches, layer.weight, layer.bias, repeat(row, n_rows))
+        rows = (xp.reshape(row, (n, n_columns, n_components)) for row in correlated)
         if patches.deviation is not None:
             scale = 1 / patches.deviation
     else:
         maps = log_joint(patches, layer, scratch)
-        rows = (xp.reshape(maps[y, ...], (-1, n_components)) for y in range(n_rows))
+        rows = (maps[y, ...] for y in range(n_rows))
     return pool_rectified(rows, scale, pooler)
 
 

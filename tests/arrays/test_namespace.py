@@ -52,6 +52,8 @@ SETTINGS = {
     },
     "grid": {"assignment": (2, 3), "pooling": "mean", "padding": 1, "stride": 2},
     "maps": {"pooling": None, "normalize": None, "noise_variance": 0.5, "learn_weights": False},
+    "windows": {"pool_window": "gaussian", "pool_width": 0.7, "pool_grid": (2, 3)},
+    "soft sums": {"pooling": "logsumexp", "pool_window": "gaussian"},
     "max": {"pooling": "max", "whiten": False, "assignment": "image", "padding": (0, 2)},
 }
 settings = pytest.mark.parametrize("setting", SETTINGS)

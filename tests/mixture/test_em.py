@@ -19,7 +19,8 @@ from _twins import (
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.patches import SPARSE_BELOW
-from sklearn_calm._convolution.pooling import Pooler
+from sklearn_calm._convolution.pooling import POOLINGS, Pooler
+from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._mixture.cells import NEGLIGIBLE, Cells
 from sklearn_calm._mixture.em import (
     DEAD_SHARE,
@@ -195,7 +196,7 @@ def test_used_memory_changes_nothing_and_nothing_is_written_to_the_images():
         features = (slice(None), problem.images, layer, problem.model)
         map_shape = problem.model.geometry.map_shape
         mean, peak = (
-            Pooler.from_grid(pooling, grid, map_shape)
+            Pooler(POOLINGS[pooling], Windows.from_grid("box", None, grid, map_shape))
             for pooling, grid in [("mean", (1, 1)), ("max", (2, 2))]
         )
         for pooler in (mean, peak, None):
@@ -478,6 +479,7 @@ def test_the_papers_pass_and_features(padding, seed):
     assert_allclose(new.means.reshape(kernels.shape), expected, rtol=1e-10)
     assert_array_equal(new.weights, parameters.weights)
     assert new.noise_variance == 1.0
-    pooler = Pooler.from_grid("logsumexp", (1, 1), problem.model.geometry.map_shape)
+    windows = Windows.from_grid("box", None, (1, 1), problem.model.geometry.map_shape)
+    pooler = Pooler(POOLINGS["logsumexp"], windows)
     features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
     assert_allclose(features, _reference.paper_features(padded, kernels), rtol=1e-10)

@@ -14,16 +14,19 @@ from _twins import (
     with_spectrum,
 )
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._convolution.pooling import POOLINGS as TABLE
 from sklearn_calm._convolution.pooling import Pooler
+from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.features import batch_features, feature_layer
 from sklearn_calm._mixture.model import conv_layer
 
 
-def make_pooler(problem, pooling, pool_grid):
+def make_pooler(problem, pooling, pool_grid, window="box", width=None):
     if pooling is None:
         return None
-    return Pooler.from_grid(pooling, pool_grid, problem.model.geometry.map_shape)
+    map_shape = problem.model.geometry.map_shape
+    return Pooler(TABLE[pooling], Windows.from_grid(window, width, pool_grid, map_shape))
 
 
 def literal_maps(problem, parameters):
@@ -39,20 +42,28 @@ def literal_maps(problem, parameters):
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("pool_grid", [(1, 1), (4, 3)])
+@pytest.mark.parametrize(
+    ("pool_grid", "window", "width"),
+    [((1, 1), "box", None), ((4, 3), "box", None), ((3, 4), "gaussian", 0.6)],
+)
 @by_spectrum
-def test_features_are_those_of_the_twin(assignment, preprocessing, pooling, pool_grid, by_spectrum):
+def test_features_are_those_of_the_twin(
+    assignment, preprocessing, pooling, pool_grid, window, width, by_spectrum
+):
+    if not TABLE[pooling].weighted:
+        window = "box"
     rng = np.random.default_rng(0)
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng)
     layer = conv_layer(parameters, problem.model)
-    pooler = make_pooler(problem, pooling, pool_grid)
+    pooler = make_pooler(problem, pooling, pool_grid, window, width)
     layer = feature_layer(layer, problem.model, pooler, problem.images.placement)
     assert layer.spectrum is None  # so small, it does not pay
     layer = with_spectrum(layer, problem.model) if by_spectrum else layer
     features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
+    patch_length = problem.model.geometry.patch_length
     expected = [
-        _reference.pool(joint, gamma, pooling, pool_grid, problem.model.geometry.patch_length)
+        _reference.pool(joint, gamma, pooling, pool_grid, patch_length, window, width)
         for joint, gamma in literal_maps(problem, parameters)
     ]
     assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
@@ -108,12 +119,13 @@ def test_images_are_independent_of_their_batch(pooling):
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@pytest.mark.parametrize("window", ["box", "gaussian"])
 @pytest.mark.parametrize("seed", [5, 6])
-def test_tempered_shares_of_a_region_add_up_to_one(assignment, seed):
+def test_tempered_shares_of_a_region_add_up_to_one(assignment, window, seed):
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, assignment, "both")
     layer = conv_layer(problem.parameters(rng), problem.model)
-    pooler = make_pooler(problem, "tempered", (2, 3))
+    pooler = make_pooler(problem, "tempered", (2, 3), window, 0.5)
     layer = feature_layer(layer, problem.model, pooler, problem.images.placement)
     features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
     shares = features.reshape(len(features), 6, -1)

@@ -1,0 +1,68 @@
+"""The windows of a grid of regions: how much each position of a map counts in each region.
+
+Windows are separable: the weight of a position is that of its row times that of its column
+(docs/mathematics.rst, eq. 28). To add a window, add a function of one side to `WINDOWS`.
+"""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_calm._convolution.geometry import even_edges
+
+
+class Windows(NamedTuple):
+    """Windows of all regions of a grid (rows, columns).
+
+    The logarithms of the weights along each axis, float64; the weights of a region sum to one.
+    """
+
+    log_rows: np.ndarray  # (grid rows, map rows)
+    log_columns: np.ndarray  # (grid columns, map columns)
+    edges: tuple[list[int], list[int]] | None  # of boxes, along both axes
+
+    @classmethod
+    def from_grid(cls, window, width, grid, map_shape):
+        """Windows by name; the width of "gaussian" is in units of the size of a region."""
+        sides = list(zip(map_shape, grid, strict=True))
+        log_rows, log_columns = (WINDOWS[window](side, parts, width) for side, parts in sides)
+        edges = tuple(even_edges(side, parts) for side, parts in sides)
+        return cls(log_rows, log_columns, edges if window == "box" else None)
+
+    @property
+    def weights(self):
+        """Weights along the rows and along the columns of the map."""
+        return np.exp(self.log_rows), np.exp(self.log_columns)
+
+    @property
+    def log_counts(self):
+        """Logarithms of weights that sum to the mean number of positions in a region."""
+        return tuple(
+            log_weights + math.log(log_weights.shape[1] / log_weights.shape[0])
+            for log_weights in (self.log_rows, self.log_columns)
+        )
+
+
+def log_box(side, parts, width):
+    """Logarithms of even weights within each of the parts of a side: (parts, side)."""
+    log_weights = np.full((parts, side), -np.inf)
+    for part, (start, stop) in enumerate(pairwise(even_edges(side, parts))):
+        log_weights[part, start:stop] = -math.log(stop - start)
+    return log_weights
+
+
+def log_gaussian(side, parts, width):
+    """Logarithms of Gaussian weights about the middle of each part of a side: (parts, side)."""
+    centres = (np.arange(parts) + 0.5) * side / parts - 0.5
+    distances = np.abs(np.arange(side) - centres[:, None])
+    nearest = distances.min(axis=1, keepdims=True)
+    deviation = width * side / parts
+    # The difference of the squares, so that the nearest position counts however narrow the window.
+    with np.errstate(over="ignore"):
+        exponents = (distances - nearest) / deviation * ((distances + nearest) / deviation) / 2
+    return -exponents - np.log(np.exp(-exponents).sum(axis=1, keepdims=True))
+
+
+WINDOWS = {"box": log_box, "gaussian": log_gaussian}
