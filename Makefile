@@ -14,8 +14,8 @@ TEST_ENVIRONMENT = SCIPY_ARRAY_API=1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.stamp ## run the demonstration
-	@.venv/bin/python docs/examples/demo.py
+demo: .venv-demo/.stamp ## run the demonstration
+	@.venv-demo/bin/python docs/examples/demo.py
 
 test: lint ## check style, format and types, then run the tests
 	$(TEST_ENVIRONMENT) .venv/bin/python $(PYTEST)
@@ -46,7 +46,8 @@ wheel: ## build archive and wheel in dist/, and run the demonstration from the w
 	cd .venv-wheel/sdist && ../fresh/bin/python docs/examples/demo.py
 
 clean: ## remove the environments, caches and built files
-	rm -rf .venv .venv-docs .venv-lowest .venv-wheel .demo .mypy_cache .pytest_cache .ruff_cache .pytest-report.xml
+	rm -rf .venv .venv-demo .venv-docs .venv-lowest .venv-wheel .demo .mypy_cache .pytest_cache
+	rm -rf .ruff_cache .hypothesis .pytest-report.xml
 	rm -rf build dist docs/_build docs/api docs/auto_examples
 	find sklearn_calm tests docs -name __pycache__ -prune -exec rm -rf {} +
 
@@ -54,6 +55,14 @@ clean: ## remove the environments, caches and built files
 	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install --quiet --prefer-binary --editable '.[dev]'
+	@touch $@
+
+# This is the first command that a newcomer runs, so it installs the library and Matplotlib alone. Python
+# compiles the modules that it imports; to compile all modules at installation takes longer.
+.venv-demo/.stamp: pyproject.toml
+	@echo "Creating .venv-demo ..."
+	@$(PYTHON) -m venv --clear .venv-demo
+	@.venv-demo/bin/python -m pip install --quiet --prefer-binary --no-compile --editable '.[plot]'
 	@touch $@
 
 .venv-docs/.stamp: pyproject.toml
