@@ -45,3 +45,10 @@ def stretched(kernel):
     """A kernel of one or two channels from black to white."""
     grey = kernel.mean(axis=-1)
     return (grey - grey.min()) / (grey.max() - grey.min())
+
+
+def drawn_pixels(display):
+    """The whole figure as it is drawn, (height, width, 3), between 0 and 1."""
+    canvas = display.figure_.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba(), float)[..., :3] / 255

@@ -8,7 +8,7 @@ GREY_SHARE = 0.1
 COLOUR_SHARE = 0.3
 # The range of colour pictures is at least this many of their deviations. After contrast
 # normalisation, plain colours lie about one deviation from zero, and would fill their own range.
-COLOUR_DEVIATIONS = 6
+COLOUR_DEVIATIONS = 7
 # Height of a drawn signal, as a share of its length.
 SIGNAL_HEIGHT = 0.5
 
@@ -70,7 +70,8 @@ def _stretched(pictures, least, low, high):
 def _colour_range(pictures):
     """Least and greatest value of colour pictures, widened if they hold little else than colour."""
     # Zero belongs to the range: it is black in pixels, and no contrast in normalised patches.
-    low, high = min(0, pictures.min()), max(0, pictures.max())
+    low, high = np.percentile(pictures, [1, 99])
+    low, high = min(0, low), max(0, high)
     deviation = np.sqrt(pictures.var(axis=(1, 2, 3)).mean())
     missing = max(0, COLOUR_DEVIATIONS * deviation - (high - low))
     return low - missing / 2, high + missing / 2

@@ -1,10 +1,10 @@
-import matplotlib
 import pytest
+from matplotlib import pyplot
 
-matplotlib.use("Agg")
+pyplot.switch_backend("Agg")
 
 
 @pytest.fixture(autouse=True)
 def closed_figures():
     yield
-    matplotlib.pyplot.close("all")
+    pyplot.close("all")

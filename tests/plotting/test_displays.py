@@ -3,13 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask.array
 import matplotlib
 import numpy as np
 import pandas
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from _drawing import ALL, OF_IMAGES, draw, fitted, images, stretched
+from _drawing import ALL, OF_IMAGES, draw, drawn_pixels, fitted, images, stretched
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm.plotting import KernelDisplay, ResponsibilityDisplay
 
@@ -55,6 +56,41 @@ def test_bytes_are_drawn_from_0_to_255(display):
     assert 100 / 255 <= shown.min() < shown.max() <= 150 / 255
     pictures = made.plot(shared_scale=False).ax_.get_images()
     np.testing.assert_allclose(pictures[0].get_array(), stretched(made.kernels[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("display", OF_IMAGES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [bool, "i1", "i2", "i4", "i8", "u2", "u4", ">i2", ">f8", "f2"])
+def test_typed_images_look_like_their_float_copies(display, channels, dtype):
+    X = images(12, channels, seed=3)
+    X = (X > 0.5) if dtype is bool else (250 * X - 125 * (np.dtype(dtype).kind != "u"))
+    X = X.astype(dtype)
+    model = fitted(channels)
+    typed, floats = (draw(display, model, x, components=2) for x in (X, X.astype(np.float32)))
+    assert typed.images.dtype == dtype
+    pixels = drawn_pixels(typed)
+    assert np.ptp(pixels) == 1
+    np.testing.assert_allclose(pixels, drawn_pixels(floats), atol=2 / 255)
+
+
+@pytest.mark.parametrize("display", ALL)
+def test_other_libraries(display, from_numpy):
+    X = images(12, seed=4).astype(np.float32)
+    model = fitted()
+    expected = drawn_pixels(draw(display, model, X))
+    learned = ConvGMMFeatures(**model.get_params()).fit(from_numpy(images().astype("f4")))
+    pixels = drawn_pixels(draw(display, learned, from_numpy(X)))
+    assert pixels.shape == expected.shape
+    assert np.mean(np.abs(pixels - expected) > 0.02) < 0.01
+
+
+@pytest.mark.parametrize("display", OF_IMAGES)
+def test_dask(display):
+    X = images(12, seed=4)
+    expected, lazy = (
+        draw(display, fitted(), x) for x in (X, dask.array.from_array(X, chunks=(5, -1, -1, -1)))
+    )
+    np.testing.assert_array_equal(drawn_pixels(lazy), drawn_pixels(expected))
 
 
 @pytest.mark.parametrize("display", OF_IMAGES)
