@@ -27,6 +27,7 @@ lint: .venv/.stamp ## check style, format and types; change nothing
 	$(RUFF) check --quiet
 	$(RUFF) format --check --quiet
 	.venv/bin/python -m mypy --no-error-summary
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 .venv/bin/python -m pyright --pythonpath .venv/bin/python
 
 # SPHINXOPTS='--tag online' makes links to the pages of other projects.
 docs: .venv-docs/.stamp ## build the documentation in docs/_build/html; warnings are errors

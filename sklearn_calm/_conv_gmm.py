@@ -284,6 +284,23 @@ class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     (16, 5, 5, 1)
     """
 
+    # Declared for editors and type checkers; `fit` sets them. Arrays are of the library of X.
+    means_: NDArray[np.floating]
+    weights_: NDArray[np.floating]
+    noise_variance_: float
+    conv_weight_: NDArray[np.floating]
+    conv_bias_: NDArray[np.floating]
+    contrast_floor_: float | None
+    lower_bound_: float
+    lower_bounds_: list[float]
+    n_iter_: int
+    converged_: bool
+    n_reseeded_: int
+    image_shape_: tuple[int, int, int]
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+    n_samples_seen_: int
+
     _parameter_constraints: ClassVar = {
         "n_components": [POSITIVE_INT],
         "patch_size": [POSITIVE_INT, tuple, list],

@@ -1,6 +1,7 @@
-"""The public interface has types: mypy reads what this file asserts of them, in `make lint`."""
+"""The public interface has types: in `make lint`, mypy and pyright check what this file asserts."""
 
 import inspect
+import re
 from importlib import import_module, resources
 from typing import Any, assert_type
 
@@ -41,8 +42,15 @@ def test_all_parameters_and_results_have_types(function):
         assert name in ("self", "cls") or parameter.annotation is not inspect.Parameter.empty, name
 
 
+def test_every_fitted_attribute_is_declared_and_has_no_value_before_fit():
+    documented = re.findall(r"^(\w+_) : ", inspect.getdoc(ConvGMMFeatures) or "", re.MULTILINE)
+    declared = [name for name in vars(ConvGMMFeatures)["__annotations__"] if name.endswith("_")]
+    assert declared == documented
+    assert not any(hasattr(ConvGMMFeatures(), name) for name in declared)
+
+
 def test_types_are_what_they_are_said_to_be() -> None:
-    """Decorators of scikit-learn have no types, and must not take those of the methods away."""
+    """The decorators of scikit-learn have no types, and must not hide those of the methods."""
     X, _ = make_planted_patches(20, 2, random_state=0)
     assert_type(X, NDArray[np.float64])
     features = ConvGMMFeatures(2, patch_size=(3, 3), max_iter=1, tol=0, random_state=0)
@@ -50,5 +58,9 @@ def test_types_are_what_they_are_said_to_be() -> None:
     assert_type(features.partial_fit(X), ConvGMMFeatures)
     assert_type(features.score(X), float)
     assert_type(features.get_feature_names_out(), NDArray[np.object_])
+    assert_type(features.means_, NDArray[np.floating])
+    assert_type(features.lower_bounds_, list[float])
+    assert_type(features.image_shape_, tuple[int, int, int])
+    assert_type(features.contrast_floor_, float | None)
     assert_type(KernelDisplay.from_estimator(features), KernelDisplay)
     assert isinstance(features.score(X), float)
