@@ -31,6 +31,9 @@ PASSAGE = re.compile(
     r"^\.\. since scikit-learn (\S+)$(.*?)^\.\. end since$", re.MULTILINE | re.DOTALL
 )
 
+# A line and, below it, a line of signs that is no shorter.
+TITLE = re.compile(r"^(\S.*)\n(?:=+|-+)$", re.MULTILINE)
+
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -53,24 +56,64 @@ class Parser(doctest.DocTestParser):
         return super().parse(string, name)
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES)
-def test_examples_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # some of them write files
+def sections(page):
+    """Title -> text, down to the next title of any level, with blank lines for what is above it."""
+    text = read(page)
+    titles = [*TITLE.finditer(text)]
+    ends = [*(title.start() for title in titles[1:]), len(text)]
+    return {
+        title[1]: "\n" * text.count("\n", 0, title.start()) + text[title.start() : end]
+        for title, end in zip(titles, ends, strict=True)
+    }
+
+
+def run_examples(text, name, path):
+    """Run the examples of a text as a reader would who begins with it."""
     matplotlib.use("Agg")
-    path = str(PAGES[page])
-    found = doctest.testfile(
-        path, module_relative=False, optionflags=FLAGS, encoding="utf-8", parser=Parser()
-    )
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    found = runner.run(Parser().get_doctest(text, {}, name, str(path), 0))
     pyplot.close("all")
+    return found
+
+
+# The sections of this page build on each other.
+IN_ONE_PIECE = {"answers"}
+SECTIONS = [
+    (page, title)
+    for page in WITH_EXAMPLES
+    for title, text in sections(page).items()
+    if page not in IN_ONE_PIECE and ">>> " in text
+]
+
+
+@pytest.mark.parametrize(("page", "title"), SECTIONS)
+def test_examples_of_a_section_run_alone(page, title, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some of them write files
+    text = sections(page)[title]
+    found = run_examples(text, title, PAGES[page])
+    assert found.failed == 0
+    assert found.attempted > 0 or left_out(text)
+
+
+@pytest.mark.parametrize("page", sorted(IN_ONE_PIECE))
+def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run_examples(read(page), page, PAGES[page])
     assert found.failed == 0
     assert found.attempted > 0
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES)
-def test_no_example_is_left_out(page):
-    """So that it is said where one is."""
-    if passages := left_out(read(page)):
-        pytest.skip(f"{len(passages)} passages need scikit-learn {passages[0][1]} or later")
+def test_every_example_is_in_a_section():
+    for page in WITH_EXAMPLES:
+        assert "".join(sections(page).values()).count(">>> ") == read(page).count(">>> ")
+
+
+def test_a_section_that_needs_another_fails(capsys):
+    """Or the tests above could not."""
+    text = "First\n=====\n\n>>> x = 1\n\nSecond\n------\n\n>>> x\n1\n"
+    assert run_examples(text, "both", "page").failed == 0
+    assert run_examples(text[text.index("Second") :], "Second", "page").failed == 1
+    assert "NameError" in capsys.readouterr().out
 
 
 def test_passages_are_left_out_where_scikit_learn_is_too_old(monkeypatch):
@@ -96,7 +139,9 @@ def test_blocks_of_python_run(page, tmp_path, monkeypatch):
 def test_the_readme_runs(capsys):
     (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.S | re.M)
     exec(compile(code, "README.md", "exec"), {})
-    assert float(capsys.readouterr().out) > 0.9
+    (output,) = re.findall(r"^```text\n(.*?)^```", README.read_text("utf-8"), re.S | re.M)
+    printed = [line.split("    ")[0] for line in output.splitlines()]
+    assert capsys.readouterr().out.splitlines() == printed
 
 
 def test_links_of_the_readme_lead_somewhere():
