@@ -95,6 +95,7 @@ html_sidebars = {
         "benchmarks",
         "changelog",
         "contributing",
+        "cookbook",
         "design",
         "mathematics",
         "onnx",

@@ -25,8 +25,10 @@ from sklearn_calm._validation import (
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["to_onnx"]
+__all__ = ["register", "to_onnx"]
 
+# Name under which skl2onnx keeps the converter.
+ALIAS = "SklearnCalmConvGMMFeatures"
 # From here on every reduction takes its axes as an input.
 LEAST_OPSET = 18
 # What skl2onnx has tensors for, that can be images.
@@ -39,8 +41,8 @@ def to_onnx(
     """Convert a fitted model that holds `ConvGMMFeatures` to ONNX.
 
     The model may be a :class:`~sklearn_calm.ConvGMMFeatures`, or a pipeline, a union or a search of
-    which it is a part and whose other parts skl2onnx converts. Nothing is registered: skl2onnx
-    itself is left as it was.
+    which it is a part and whose other parts skl2onnx converts. skl2onnx itself is left as it was;
+    `register` is for code that calls skl2onnx directly.
 
     What the graph gives equals `transform` to rounding. It computes in float32 even where images,
     and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number
@@ -108,6 +110,43 @@ def to_onnx(
         custom_shape_calculators={ConvGMMFeatures: _set_output_type},
         **options,
     )
+
+
+def register() -> None:
+    """Register `ConvGMMFeatures` with skl2onnx, which then converts it by itself.
+
+    Call it once for each process, for code that calls :func:`skl2onnx.to_onnx` or
+    :func:`skl2onnx.convert_sklearn`. Further calls change nothing. Importing this module does not
+    register anything, and `to_onnx` does not need it.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is missing.
+
+    See Also
+    --------
+    to_onnx : Converts a model without registration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import skl2onnx
+    >>> from sklearn_calm import ConvGMMFeatures
+    >>> from sklearn_calm.onnx import register
+    >>> X = np.random.default_rng(0).random((50, 8, 8)).astype(np.float32)
+    >>> features = ConvGMMFeatures(4, max_iter=2, tol=0, random_state=0).fit(X)
+    >>> register()
+    >>> skl2onnx.to_onnx(features, X).graph.input[0].name
+    'X'
+    """
+    try:
+        from skl2onnx import update_registered_converter
+    except ImportError as error:
+        raise ImportError(
+            'register needs skl2onnx. Install it with: pip install "sklearn-calm[onnx]"'
+        ) from error
+    update_registered_converter(ConvGMMFeatures, ALIAS, _set_output_type, _convert)
 
 
 def _tensor_type(X):

@@ -1,4 +1,6 @@
 import builtins
+import contextlib
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -7,6 +9,8 @@ import pytest
 import skl2onnx
 from numpy.testing import assert_allclose, assert_array_equal
 from onnxruntime import InferenceSession
+from skl2onnx._supported_operators import sklearn_operator_name_map
+from skl2onnx.common._registration import _converter_pool, _shape_calculator_pool
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -16,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from _models import POOLINGS
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm.onnx import to_onnx
+from sklearn_calm.onnx import register, to_onnx
 
 PREPROCESSINGS = [(None, False), (None, True), ("contrast", False), ("contrast", True)]
 # (image_shape, patch_size, stride, padding)
@@ -236,7 +240,8 @@ def test_initial_types():
     assert_allclose(found, model.transform(X), rtol=ROUNDING, atol=ROUNDING)
 
 
-def test_nothing_is_registered_and_nothing_is_changed():
+def test_nothing_is_registered_and_nothing_is_changed(registry):
+    registry[-1].pop(ConvGMMFeatures, None)  # doctests in this process may have registered it
     X = images(15, 6, 6)
     model = fitted(X, patch_size=3)
     before = vars(model).copy()
@@ -244,6 +249,53 @@ def test_nothing_is_registered_and_nothing_is_changed():
     assert vars(model) == before
     with pytest.raises(RuntimeError, match="ConvGMMFeatures"):
         skl2onnx.to_onnx(model, X)
+
+
+@pytest.fixture
+def registry():
+    """What skl2onnx converts, restored afterwards."""
+    tables = (_converter_pool, _shape_calculator_pool, sklearn_operator_name_map)
+    with contextlib.ExitStack() as stack:
+        for table in tables:
+            stack.enter_context(mock.patch.dict(table))
+        yield tables
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+def test_a_registered_layer_is_converted_by_skl2onnx(pooling, dtype, registry):
+    X = images(30, 6, 6).astype(dtype)
+    model = fitted(X, patch_size=3, pooling=pooling)
+    register()
+    (found,) = outputs(skl2onnx.to_onnx(model, X), X)
+    (ours,) = outputs(to_onnx(model, X), X)
+    assert found.dtype == ours.dtype
+    assert_array_equal(found, ours)
+
+
+def test_skl2onnx_converts_pipelines_after_registration(registry):
+    X = images(31, 6, 6)
+    y = np.arange(20) % 2
+    layer = fitted(X, patch_size=3)
+    model = make_pipeline(layer, StandardScaler(), LogisticRegression()).fit(X, y)
+    register()
+    options = {"zipmap": False}
+    labels, probabilities = outputs(skl2onnx.to_onnx(model, X, options=options), X)
+    assert_array_equal(labels, model.predict(X))
+    assert_allclose(probabilities, model.predict_proba(X), atol=1e-4)
+
+
+def test_to_register_twice_changes_nothing(registry):
+    register()
+    before = [
+        {name: getattr(entry, "_fct", entry) for name, entry in table.items()} for table in registry
+    ]
+    register()
+    after = [
+        {name: getattr(entry, "_fct", entry) for name, entry in table.items()} for table in registry
+    ]
+    assert after == before
+    assert ConvGMMFeatures in registry[-1]
 
 
 def test_an_image_of_another_size_fails():
@@ -326,5 +378,6 @@ def test_without_skl2onnx(monkeypatch):
     X = images(25, 6, 6)
     model = fitted(X, patch_size=3)
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=r'pip install "sklearn-calm\[onnx\]"'):
-        to_onnx(model, X)
+    for function in (lambda: to_onnx(model, X), register):
+        with pytest.raises(ImportError, match=r'pip install "sklearn-calm\[onnx\]"'):
+            function()
