@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
+from sklearn_calm._batches import check_images
 from sklearn_calm._mixture.em import responsibilities
 from sklearn_calm.plotting._canvas import (
     TINT,
@@ -129,7 +130,7 @@ class ResponsibilityDisplay:
         """
         features, X = features_and_images(estimator, X)
         options = {"shared_scale": features.contrast_floor_ is None, **options}
-        images = features._check_images(X).on_host()
+        images = check_images(features, X).on_host()
         geometry = images.geometry
         maps = _responsibilities(features, X)
         chosen = choose(components, maps.sum(axis=(0, 1, 2)))

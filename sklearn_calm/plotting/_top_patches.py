@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._fitting import batch_size_of, workers_of
+from sklearn_calm._batches import batch_size_of, check_images, workers_of
 from sklearn_calm._mixture.model import ConvLayer, log_joint, patch_energies
 from sklearn_calm.plotting._canvas import (
     MARK,
@@ -134,7 +134,7 @@ class TopPatchesDisplay:
         features, X = features_and_images(estimator, X)
         options = {"shared_scale": features.contrast_floor_ is None, **options}
         chosen = choose(components, to_numpy(features.weights_))
-        images = features._check_images(X).on_host()
+        images = check_images(features, X).on_host()
         rows, positions = _top_patches(features, images, chosen, n_patches)
         geometry = images.geometry
         tops = images.X[rows.ravel()]
