@@ -29,6 +29,7 @@ from sklearn_calm._mixture.features import (
 )
 from sklearn_calm._sklearn import (
     CallbackSupportMixin,
+    DocumentationLinkMixin,
     Interval,
     StrOptions,
     check_input_features,
@@ -62,7 +63,9 @@ def _checked(method: Method) -> Method:
     return fit_context(prefer_skip_nested_validation=True)(method)
 
 
-class ConvGMMFeatures(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class ConvGMMFeatures(
+    CallbackSupportMixin, DocumentationLinkMixin, TransformerMixin, BaseEstimator
+):
     """Convolution layer learned from unlabelled images by expectation-maximisation.
 
     The model of an image, or of each cell of it, is one patch of a Gaussian mixture at an unknown

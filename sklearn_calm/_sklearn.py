@@ -28,6 +28,7 @@ from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
     "CallbackSupportMixin",
+    "DocumentationLinkMixin",
     "Interval",
     "NoContext",
     "StrOptions",
@@ -43,6 +44,10 @@ __all__ = [
     "without_callbacks",
     "without_run",
 ]
+
+# Address of the documentation, without a slash at its end. It is set at the first release; until
+# then there are no links to it.
+DOCUMENTATION = ""
 
 # What scikit-learn keeps in an estimator while its fit runs, and the callbacks that are set on it.
 _RUN_ATTRIBUTES = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
@@ -62,6 +67,22 @@ except ImportError:  # scikit-learn older than 1.9 has no such rule
 
     def check_same_namespace(X, estimator, *, attribute, method):
         """Accept arrays of any library."""
+
+
+class DocumentationLinkMixin:
+    """Links the HTML representation of an estimator to its page in the documentation.
+
+    Without the names below there is no link.
+    """
+
+    _doc_link_module = "sklearn_calm"
+
+    @property
+    def _doc_link_template(self):
+        return f"{DOCUMENTATION}/api/{{estimator_module}}.{{estimator_name}}.html"
+
+    def _get_doc_link(self):
+        return super()._get_doc_link() if DOCUMENTATION else ""
 
 
 class NoContext:

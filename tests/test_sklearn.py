@@ -12,9 +12,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_calm import _sklearn
+from sklearn_calm import ConvGMMFeatures, _sklearn
 from sklearn_calm._sklearn import (
     Interval,
     NoContext,
@@ -33,6 +35,7 @@ from sklearn_calm._sklearn import (
 )
 
 PACKAGE = Path(_sklearn.__file__).parent
+PAGE_OF_THE_SCALER = re.compile(r'href="https://scikit-learn.org/\S+\.StandardScaler\.html"')
 
 
 class Estimator(TransformerMixin, BaseEstimator):
@@ -115,6 +118,22 @@ def test_arrays_of_one_library_go_together():
     estimator = Estimator()
     estimator.means_ = np.ones(2)
     check_same_namespace(np.ones(3), estimator, attribute="means_", method="transform")
+
+
+def test_the_html_representation_links_to_the_documentation(monkeypatch):
+    pipeline = make_pipeline(StandardScaler(), ConvGMMFeatures())
+    monkeypatch.setattr(_sklearn, "DOCUMENTATION", "https://docs.example/stable")
+    page = 'href="https://docs.example/stable/api/sklearn_calm.ConvGMMFeatures.html"'
+    assert page in ConvGMMFeatures()._repr_html_()
+    assert page in pipeline._repr_html_()
+    assert PAGE_OF_THE_SCALER.search(pipeline._repr_html_())
+
+
+def test_there_is_no_link_where_the_documentation_has_no_address(monkeypatch):
+    monkeypatch.setattr(_sklearn, "DOCUMENTATION", "")
+    pipeline = make_pipeline(StandardScaler(), ConvGMMFeatures())
+    assert "sklearn_calm.ConvGMMFeatures.html" not in pipeline._repr_html_()
+    assert PAGE_OF_THE_SCALER.search(pipeline._repr_html_())
 
 
 def test_there_is_a_callback_context_for_every_version():
