@@ -486,15 +486,8 @@ class ConvGMMFeatures(
         if is_dask(X):
             return map_blocks(self, "transform", images, self._features_shape())
         pooler = find_pooler(self, self._model.geometry.map_shape)
-        layer = feature_layer(self._layer, self._model, pooler, images.placement)
-        step = partial(
-            batch_features,
-            images=images,
-            layer=layer,
-            model=self._model,
-            pooler=pooler,
-            scratch=Scratch(),
-        )
+        layer = feature_layer(self._layer, self._model, pooler, images.placement, Scratch())
+        step = partial(batch_features, images=images, layer=layer, pooler=pooler)
         features = map_batches(self, step, images, by_row=pools_by_row(layer, pooler))
         shape = (len(images), *self._features_shape())
         return array_namespace(features).reshape(features, shape)
@@ -523,10 +516,8 @@ class ConvGMMFeatures(
         step = partial(
             batch_log_likelihoods,
             images=images,
-            layer=self._layer.prepared(self._model.geometry, images.placement),
-            model=self._model,
+            layer=self._layer.prepared(self._model, images.placement, Scratch()),
             noise_variance=self.noise_variance_,
-            scratch=Scratch(),
         )
         return map_batches(self, step, images)
 

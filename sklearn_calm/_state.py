@@ -131,6 +131,7 @@ def restored(state, version, name):
             Cells(**model["cells"]),
             Preprocessing(**model["preprocessing"]),
         )
-        state["_layer"] = ConvLayer(**state["_layer"])
+        # Files of older versions hold more of a layer.
+        state["_layer"] = ConvLayer(*(state["_layer"][field] for field in ConvLayer._fields))
         state["_statistics"] = SufficientStatistics(**state["_statistics"])
     return state

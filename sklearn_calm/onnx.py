@@ -269,7 +269,7 @@ class _Nodes:
 def _images(nodes, variable, geometry, *, centre):
     """Read the input as padded float32 images (n, n_channels, height, width).
 
-    `centre` takes the mean of each away, in the precision of the input, as `view_patches` does.
+    `centre` takes the mean of each away, in the precision of the input, as the patches do.
     """
     from onnx import TensorProto
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType

@@ -13,8 +13,9 @@ import _reference
 from sklearn_calm._arrays.execution import Execution, Workers
 from sklearn_calm._arrays.namespace import Placement
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._convolution import fourier
+from sklearn_calm._convolution.fourier import FourierPatches
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.patches import StripedPatches
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.model import MixtureParameters, PatchModel, conv_layer, log_joint
@@ -44,7 +45,7 @@ EDGE_CASES = [
 
 
 # The convolution as products of patches, or by Fourier transforms.
-by_spectrum = pytest.mark.parametrize("by_spectrum", [False, True])
+patch_types = pytest.mark.parametrize("patch_type", [StripedPatches, FourierPatches])
 
 
 class Problem(NamedTuple):
@@ -95,18 +96,13 @@ def literal_patches(problem):
 
 def engine_maps(problem, parameters):
     """The log joint of all images, by the engine: (rows, n, columns, K)."""
-    layer = conv_layer(parameters, problem.model)
-    return log_joint(layer.view(problem.padded, problem.model), layer)
+    layer = layer_of(parameters, problem.model)
+    return log_joint(layer.view(problem.padded), layer)
 
 
-def layer_of(parameters, model, by_spectrum):
-    """The convolution layer, to be applied as asked for."""
-    layer = conv_layer(parameters, model)
-    return with_spectrum(layer, model) if by_spectrum else layer
-
-
-def with_spectrum(layer, model):
-    return layer._replace(spectrum=fourier.spectrum(layer.weight, model.geometry))
+def layer_of(parameters, model, dtype=np.float64, scratch=None, patch_type=None):
+    """The convolution layer of a mixture, prepared for NumPy in the precision given."""
+    return conv_layer(parameters, model).prepared(model, numpy_in(dtype), scratch, patch_type)
 
 
 def make_problem(

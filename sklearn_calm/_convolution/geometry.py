@@ -26,6 +26,11 @@ class PatchGeometry(NamedTuple):
     def n_positions(self):
         return self.map_shape[0] * self.map_shape[1]
 
+    def maps_shape(self, n_images, n_components):
+        """Shape of the maps of a batch: (rows, n, columns, K)."""
+        n_rows, n_columns = self.map_shape
+        return n_rows, n_images, n_columns, n_components
+
     @property
     def patch_length(self):
         """D, the number of values in a patch."""
@@ -33,7 +38,7 @@ class PatchGeometry(NamedTuple):
 
     @property
     def stripe_length(self):
-        """Values in the stripes of an image (see `_patches`)."""
+        """Number of values in the stripes of an image (see `patches`)."""
         height, _, n_channels = self.padded_shape
         return self.map_shape[1] * height * (self.patch_size[1] * n_channels + 1)
 
@@ -45,3 +50,8 @@ class PatchGeometry(NamedTuple):
 def even_edges(length, parts):
     """Edges that cut range(length) into parts as even as possible."""
     return [part * length // parts for part in range(parts + 1)]
+
+
+def slices(length, step):
+    """Slices of at most `step` that cover range(length) in order."""
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]

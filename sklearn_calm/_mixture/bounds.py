@@ -1,9 +1,9 @@
 """Bounds that carry over passes of EM, so that positions which cannot matter are not computed.
 
-Between two passes kernels move a little, and so does the best score of a position: by no more than
-the lengths of its patch and of the moves allow. Where that cannot lift it to within reach of the
-best position of its cell, it has no share in the posterior, whatever its scores are
-(docs/mathematics.rst, eq. 26).
+Between two passes kernels move a little, so the best score of a position can rise by a little only:
+the length of its patch and the lengths of the moves limit by how much. A position whose score
+cannot come near enough to the best of its cell has no share in the posterior, and its scores are
+not computed (docs/mathematics.rst, eq. 26).
 """
 
 from itertools import pairwise, product
@@ -14,32 +14,32 @@ from numpy.lib.stride_tricks import as_strided
 
 from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._convolution.patches import box_sums, correlate_at
-from sklearn_calm._mixture.em import Posterior, collect, posterior
+from sklearn_calm._convolution.moments import box_sums
+from sklearn_calm._mixture.em import Posterior, collect, find_posterior, image_log_normalizers
 from sklearn_calm._mixture.model import log_joint
 
-# A patch is cut into blocks, so many along each side: the lengths of blocks bound the inner product
-# of two patches far better than those of the whole.
+# Number of blocks along each side of a patch. The lengths of blocks bound the inner product of two
+# patches far better than the lengths of whole patches do.
 BLOCKS = 4
-# Components that moved alike share a bound.
+# Number of groups of components. Components that moved by similar lengths share a bound.
 GROUPS = 16
-# With more than this share of positions within reach, all are computed: copying costs time.
+# All positions are computed where more than this share is within reach, since copying costs time.
 DENSE_ABOVE = 0.6
-# Bounds are kept where they take no more memory than this, cells hold at least so many positions,
-# and each position costs at least so many products.
+# Bounds are kept up to this memory, for cells of at least this number of positions, and where each
+# position costs at least this number of products.
 MOST_BYTES = 2**28
 LEAST_POSITIONS = 16
 LEAST_PRODUCTS = 2**12
-# For the rounding of scores, which is relative to the largest: so many nats, and so large a share.
+# Margin for the rounding of scores: a number of nats, and a share of the largest score.
 SLACK = 0.1
 SLACK_SHARE = 1e-5
 
 
 class Moves(NamedTuple):
-    """What bounds by how much the scores sigma^2 l(k, u) have risen since the last pass."""
+    """By how much the layer moved since the last pass, which bounds the rise of sigma^2 l(k, u)."""
 
-    lengths: np.ndarray  # (groups, blocks), of the blocks of what sigma^2 A_k moved by
-    offsets: np.ndarray  # (groups,), what sigma^2 b_k moved by
+    lengths: np.ndarray  # (groups, blocks), of the blocks of the differences of sigma^2 A_k
+    offsets: np.ndarray  # (groups,), the differences of sigma^2 b_k
 
 
 class ScoreBounds:
@@ -55,18 +55,16 @@ class ScoreBounds:
 
     def __init__(self, n_images, geometry):
         self.geometry = geometry
-        self.highest = np.empty((n_images, *geometry.map_shape), np.float32)
-        self._scores = None  # kernels and offsets of the last pass
+        self.upper = np.empty((n_images, *geometry.map_shape), np.float32)
+        self._scaled_layer = None  # kernels and offsets of the last pass
 
     def advance(self, layer, noise_variance):
-        """Go on to the layer of the next pass; the moves to it, or None at the first."""
-        old, self._scores = (
-            self._scores,
-            (noise_variance * layer.weight, noise_variance * layer.bias),
-        )
+        """Go on to the layer of the next pass, and return the moves to it; None at the first."""
+        old = self._scaled_layer
+        new = self._scaled_layer = noise_variance * layer.weight, noise_variance * layer.bias
         if old is None:
             return None
-        kernels, offsets = (new - last for new, last in zip(self._scores, old, strict=True))
+        kernels, offsets = (after - before for after, before in zip(new, old, strict=True))
         moved = np.square(kernels).reshape(-1, *self.geometry.kernel_shape)
         starts = [block_starts(side) for side in self.geometry.patch_size]
         lengths = np.add.reduceat(np.add.reduceat(moved.sum(axis=3), starts[0], 1), starts[1], 2)
@@ -74,7 +72,7 @@ class ScoreBounds:
 
 
 def grouped(lengths, offsets):
-    """The moves of components, (K, blocks) and (K,), the largest of some that moved alike."""
+    """Moves of groups of components, (K, blocks) and (K,): the largest of each group."""
     order = np.argsort(lengths.sum(axis=1), kind="stable")
     starts = np.unique(np.linspace(0, len(order), GROUPS, endpoint=False, dtype=int))
     return Moves(
@@ -84,7 +82,7 @@ def grouped(lengths, offsets):
 
 
 def bounds_pay(images, model, n_components):
-    """Whether bounds save time, and have room."""
+    """Whether bounds save time, and fit in memory."""
     geometry = model.geometry
     return (
         not fourier.pays(geometry, n_components)
@@ -96,78 +94,82 @@ def bounds_pay(images, model, n_components):
     )
 
 
-def bounded_e_step(
-    images, sample_weight, layer, model, highest, moves, noise_variance, *, scratch=None, **options
-):
+def bounded_e_step(images, sample_weight, layer, upper, moves, noise_variance, **options):
     """`e_step` of a batch, with bounds from the last pass.
 
     Parameters
     ----------
-    images, sample_weight, layer, model, scratch, **options
+    images, sample_weight, **options
         As for `e_step`.
-    highest : ndarray of shape (n, rows, columns)
+    layer : PreparedLayer
+        Of striped patches.
+    upper : ndarray of shape (n, rows, columns)
         Bounds of the last pass.
     moves : Moves or None
-        None where there was no last pass: all positions are computed.
+        None at the first pass, which computes all positions.
     noise_variance : float
 
     Returns
     -------
     statistics : SufficientStatistics
-    highest : ndarray of shape (n, rows, columns)
+    upper : ndarray of shape (n, rows, columns)
         Bounds of this pass.
     """
-    patches = layer.view(images, model, scratch)
-    found, raised = None, None
+    patches, cells = layer.view(images), layer.model.cells
+    posterior = None
     if moves is not None:
-        lows = best_anew(highest, patches, layer, model.cells)
-        raised = highest.transpose(1, 0, 2) + rises(patches, moves)
-        found = _posterior_within_reach(
-            raised, lows, patches, layer, model, sample_weight, noise_variance
+        lower = best_anew(upper, patches, layer, cells)
+        raised = upper.transpose(1, 0, 2) + rises(patches, moves)
+        posterior = _posterior_within_reach(
+            raised, lower, patches, layer, sample_weight, noise_variance
         )
-    if found is None:
-        maps = log_joint(patches, layer, scratch)
+    if posterior is None:
+        maps = log_joint(patches, layer)
         raised = noise_variance * maps.max(axis=-1)
-        found = posterior(maps, model.cells, sample_weight, patches.sparse_below, scratch)
-    statistics = collect(patches, found, images, sample_weight, model, **options)
+        posterior = find_posterior(
+            maps, cells, sample_weight, patches.sparse_below, patches.scratch
+        )
+    statistics = collect(patches, posterior, images, sample_weight, layer.model, **options)
     return statistics, raised.transpose(1, 0, 2)
 
 
 def block_starts(side):
-    """Where the blocks of a side of the patch start."""
+    """Where the blocks start along a side of the patch."""
     return list(range(0, side, -(-side // BLOCKS)))
 
 
-def best_anew(highest, patches, layer, cells):
-    """l where each cell was best in the last pass: (cell rows, n, cell columns)."""
-    n, _, n_columns = highest.shape
-    first = n_columns * np.arange(n)
-    ys, rows = [], []
+def best_anew(upper, patches, layer, cells):
+    """max_k l(k, u) at the best position u of each cell in the last pass.
+
+    It is a lower bound of the maximum of the cell: (cell rows, n, cell columns).
+    """
+    n, _, n_columns = upper.shape
+    first_lines = n_columns * np.arange(n)
+    map_rows, lines = [], []
     for (top, bottom), (left, right) in product(
         pairwise(cells.row_edges), pairwise(cells.column_edges)
     ):
-        best = highest[:, top:bottom, left:right].reshape(n, -1).argmax(axis=1)
-        ys.append(top + best // (right - left))
-        rows.append(first + left + best % (right - left))
-    scores = correlate_at(
-        patches, (np.concatenate(ys), np.concatenate(rows)), layer.weight, layer.bias
-    )
-    lows = scores.max(axis=1).reshape(len(cells.row_edges) - 1, -1, n)
-    return lows.transpose(0, 2, 1)
+        best = upper[:, top:bottom, left:right].reshape(n, -1).argmax(axis=1)
+        map_rows.append(top + best // (right - left))
+        lines.append(first_lines + left + best % (right - left))
+    positions = np.concatenate(map_rows), np.concatenate(lines)
+    scores = patches.correlate_at(positions, layer.kernels, layer.bias)
+    lower = scores.max(axis=1).reshape(len(cells.row_edges) - 1, -1, n)
+    return lower.transpose(0, 2, 1)
 
 
 def rises(patches, moves):
     """By how much sigma^2 max_k l(k, u) may have risen: (rows, n, columns)."""
     n_rows, n_columns = patches.geometry.map_shape
     lengths, offsets = (part.astype(patches.images.dtype) for part in moves)
-    found = np.empty((n_rows, len(patches.images) * n_columns), lengths.dtype)
-    for y, row in enumerate(np.moveaxis(block_lengths(patches), 2, 0)):
-        rise = lengths @ row.reshape(lengths.shape[1], -1)
+    largest = np.empty((n_rows, len(patches.images) * n_columns), lengths.dtype)
+    for y, patch_lengths in enumerate(np.moveaxis(block_lengths(patches), 2, 0)):
+        rise = lengths @ patch_lengths.reshape(lengths.shape[1], -1)
         if patches.deviation is not None:
             rise /= patches.deviation[y].ravel()
         rise += offsets[:, None]
-        rise.max(axis=0, out=found[y])
-    return found.reshape(n_rows, -1, n_columns)
+        rise.max(axis=0, out=largest[y])
+    return largest.reshape(n_rows, -1, n_columns)
 
 
 def block_lengths(patches):
@@ -176,7 +178,7 @@ def block_lengths(patches):
     (n_rows, n_columns), (down, right) = geometry.map_shape, geometry.stride
     height, width = (-(-side // BLOCKS) for side in geometry.patch_size)
     counts = [len(block_starts(side)) for side in geometry.patch_size]
-    # The last block of a side may reach beyond the patch, and beyond the image: a bound it remains.
+    # The last block of a side may reach beyond the patch and the image: it is a bound all the same.
     beyond = [
         (0, n * side - patch)
         for n, side, patch in zip(counts, (height, width), geometry.patch_size, strict=True)
@@ -190,32 +192,32 @@ def block_lengths(patches):
     return as_strided(lengths, shape, steps, writeable=False)
 
 
-def _posterior_within_reach(raised, lows, patches, layer, model, sample_weight, noise_variance):
-    """The posterior, from the positions within reach of their cell's best; None if those are most.
+def _posterior_within_reach(raised, lower, patches, layer, sample_weight, noise_variance):
+    """The posterior from the positions that may matter; None if those are most of all positions.
 
-    `raised`, (rows, n, columns), is corrected where scores are computed.
+    `raised`, the bounds (rows, n, columns), becomes exact where scores are computed.
     """
-    cells, n_components = model.cells, len(layer.bias)
+    cells, n_components = layer.model.cells, len(layer.bias)
     share = cells.negligible_share(raised.dtype)
     slack = SLACK + SLACK_SHARE * np.abs(raised).max() / noise_variance
-    needed = raised > noise_variance * (cells.spread(lows) + np.log(share / n_components) - slack)
+    needed = raised > noise_variance * (cells.spread(lower) + np.log(share / n_components) - slack)
     if needed.mean() > DENSE_ABOVE:
         return None
-    n_rows = len(needed)
-    positions = np.nonzero(needed.reshape(n_rows, -1))
-    gamma = correlate_at(patches, positions, layer.weight, layer.bias)
-    best = gamma.max(axis=1)
+    positions = np.nonzero(needed.reshape(len(needed), -1))
+    scores = patches.correlate_at(positions, layer.kernels, layer.bias)
+    best = scores.max(axis=1)
     raised[needed] = noise_variance * best
-    cell_of = cells.spread(np.arange(lows.size).reshape(lows.shape))[needed]
-    peaks = lows.ravel().copy()
+    cell_of = cells.spread(np.arange(lower.size).reshape(lower.shape))[needed]
+    peaks = lower.ravel().copy()
     np.maximum.at(peaks, cell_of, best)
-    gamma -= peaks[cell_of, None]
-    np.exp(gamma, out=gamma)
-    masses = gamma.sum(axis=1)
-    totals = np.bincount(cell_of, masses, lows.size)
+    exponentials = scores
+    exponentials -= peaks[cell_of, None]
+    np.exp(exponentials, out=exponentials)
+    masses = exponentials.sum(axis=1)
+    totals = np.bincount(cell_of, masses, lower.size)
     kept = masses > share * totals[cell_of]
     positions = tuple(part[kept] for part in positions)
-    log_normalizers = (np.log(totals) + peaks).reshape(lows.shape).sum(axis=(0, 2))
-    log_normalizers += cells.log_uneven
-    scale = cells.spread((sample_weight[:, None] / totals.reshape(lows.shape)).astype(gamma.dtype))
-    return Posterior(gamma[kept], scale, positions, log_normalizers)
+    totals, peaks = totals.reshape(lower.shape), peaks.reshape(lower.shape)
+    log_normalizers = image_log_normalizers(totals, peaks, cells)
+    scale = cells.spread((sample_weight[:, None] / totals).astype(exponentials.dtype))
+    return Posterior(exponentials[kept], scale, positions, log_normalizers)

@@ -18,7 +18,6 @@ from sklearn_calm._arrays.namespace import (
     take_at,
     to_numpy,
 )
-from sklearn_calm._convolution.patches import correlate_adjoint, gather_adjoint
 from sklearn_calm._mixture.model import MixtureParameters, energies, log_joint
 
 # A component with less than this share of an even one's patches is dead.
@@ -32,8 +31,8 @@ WEIGHT_FLOOR = 1e-10
 class SufficientStatistics(NamedTuple):
     """What an M-step needs of the data: sums over weighted images, so they add over batches."""
 
-    sums: np.ndarray  # (K, D), S_k = sum of gamma x~_u
-    counts: np.ndarray  # (K,), N_k = sum of gamma
+    sums: np.ndarray  # (K, D), S_k = sum of responsibilities times x~_u
+    counts: np.ndarray  # (K,), N_k = sum of responsibilities
     log_normalizer: float  # sum over cells of log sum exp l
     energy: float  # Q = sum |y_u|^2
     n_values: float  # M, the number of values in Q
@@ -61,34 +60,30 @@ def blend(old, new, rate):
     )
 
 
-def e_step(images, sample_weight, layer, model, *, with_energy=True, scratch=None):
+def e_step(images, sample_weight, layer, *, with_energy=True):
     """Sufficient statistics of a batch (eqs. 4 and 5).
 
     Parameters
     ----------
     images : ndarray of shape (n, padded height, padded width, channels)
     sample_weight : ndarray of shape (n,)
-    layer : ConvLayer
-        Prepared for the geometry and precision of the images.
-    model : PatchModel
+    layer : PreparedLayer
     with_energy : bool
         False leaves Q at 0: it does not change from pass to pass.
-    scratch : Scratch or None
-        Memory to work in.
     """
-    patches = layer.view(images, model, scratch)
-    maps = log_joint(patches, layer, scratch)
-    found = posterior(maps, model.cells, sample_weight, patches.sparse_below, scratch)
-    return collect(patches, found, images, sample_weight, model, with_energy=with_energy)
+    patches = layer.view(images)
+    maps, cells = log_joint(patches, layer), layer.model.cells
+    posterior = find_posterior(maps, cells, sample_weight, patches.sparse_below, patches.scratch)
+    return collect(patches, posterior, images, sample_weight, layer.model, with_energy=with_energy)
 
 
-def collect(patches, found, images, sample_weight, model, *, with_energy=True):
-    """Sufficient statistics of a batch, of which the posterior is found: NumPy, float64."""
-    gamma, scale, positions, log_normalizers = found
+def collect(patches, posterior, images, sample_weight, model, *, with_energy=True):
+    """Sufficient statistics of a batch from its posterior: NumPy, float64."""
+    exponentials, scale, positions, log_normalizers = posterior
     if positions is None:
-        sums, counts = correlate_adjoint(patches, gamma, scale)
+        sums, counts = patches.adjoint(exponentials, scale)
     else:
-        sums, counts = gather_adjoint(patches, positions, gamma, scale)
+        sums, counts = patches.gather(positions, exponentials, scale)
     n_images = float(sample_weight.sum())
     return SufficientStatistics(
         sums=to_numpy(sums).astype(np.float64),
@@ -105,70 +100,101 @@ def responsibilities(maps, cells):
 
     The maps, (rows, n, columns, K), are overwritten.
     """
-    gamma, scale, _, _ = posterior(maps, cells, np.ones(maps.shape[1]))
-    gamma *= scale[..., None]
-    return gamma
+    exponentials, scale, _, _ = find_posterior(maps, cells, np.ones(maps.shape[1]))
+    exponentials *= scale[..., None]
+    return exponentials
 
 
 class Posterior(NamedTuple):
-    """Responsibilities, weighted by image: scale[u] gamma[k, u] at all positions or at a few."""
+    """Responsibilities weighted by image, as a product of two factors, at all positions or a few.
 
-    gamma: np.ndarray  # (rows, n, columns, K), or (m, K) at a few
-    scale: np.ndarray  # (rows, n, columns)
-    positions: tuple | None  # output row, and row of the stripes, of each of the m positions
-    log_normalizers: np.ndarray  # (n,), NumPy, float64
+    The weighted responsibility of component k at position u is scale[u] exponentials[k, u].
+    """
+
+    exponentials: np.ndarray  # exp(l - peak of the cell): (rows, n, columns, K), or (m, K) at a few
+    scale: np.ndarray  # weight of the image over the sum of its cell: (rows, n, columns)
+    positions: tuple | None  # the few, as `Patches.gather` takes them
+    log_normalizers: np.ndarray  # of each image: (n,), NumPy, float64
 
 
-def posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
-    """Posterior of a batch of maps, which are overwritten.
+def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
+    """Posterior of a batch (eq. 4).
 
-    Most positions carry next to nothing. Those that hold the least are left out of the sums, as
-    long as no cell loses more than NEGLIGIBLE of its mass (eq. 16) and no more than a share of
-    `sparse_below` remain.
+    Most positions carry next to nothing. They are left out of the sums where less than a share of
+    `sparse_below` remains, and no cell loses more than NEGLIGIBLE of its mass (eq. 16).
+
+    Parameters
+    ----------
+    maps : ndarray of shape (rows, n, columns, K)
+        The log joint. Overwritten.
+    cells : Cells
+    sample_weight : ndarray of shape (n,)
+    sparse_below : float
+    scratch : Scratch or None
+        Memory for the exponentials of a few positions.
+
+    Returns
+    -------
+    posterior : Posterior
     """
     xp = array_namespace(maps)
     peaks = cells.peaks(maps)
     masses = _exponentials(maps, cells.spread(peaks))
     totals = cells.sums(masses)
     scale = cells.spread(like(sample_weight[:, None], maps) / totals)
-    log_totals = xp.log(xp.astype(totals, xp.float64)) + xp.astype(peaks, xp.float64)
-    log_normalizers = to_numpy(xp.sum(log_totals, axis=(0, 2))) + cells.log_uneven
+    log_normalizers = image_log_normalizers(totals, peaks, cells)
     if sparse_below and cells.sizes.max() > 1:
         kept = masses > cells.negligible_share(numpy_dtype(maps)) * cells.spread(totals)
         if count_true(kept) < sparse_below * size(kept):
             positions = xp.nonzero(xp.reshape(kept, (kept.shape[0], -1)))
-            gamma = _take(maps, positions, scratch)
-            return Posterior(gamma, scale, positions, log_normalizers)
+            return Posterior(_take(maps, positions, scratch), scale, positions, log_normalizers)
     return Posterior(maps, scale, None, log_normalizers)
+
+
+def image_log_normalizers(totals, peaks, cells):
+    """Log normaliser of each image, the sum of those of its cells (eq. 9).
+
+    Parameters
+    ----------
+    totals : ndarray of shape (cell rows, n, cell columns)
+        Sum of exp(l - peak) over the components and positions of each cell.
+    peaks : ndarray of shape (cell rows, n, cell columns)
+    cells : Cells
+
+    Returns
+    -------
+    log_normalizers : ndarray of shape (n,)
+        NumPy, float64.
+    """
+    xp = array_namespace(totals)
+    of_cells = xp.log(xp.astype(totals, xp.float64)) + xp.astype(peaks, xp.float64)
+    return to_numpy(xp.sum(of_cells, axis=(0, 2))) + cells.log_uneven
 
 
 def _take(maps, positions, scratch):
     """The maps (rows, n, columns, K) at a few positions: (m, K)."""
     xp, n_components = array_namespace(maps), maps.shape[-1]
-    rows = xp.reshape(maps, (maps.shape[0], -1, n_components))
+    by_line = xp.reshape(maps, (maps.shape[0], -1, n_components))
     if scratch is None or not isinstance(maps, np.ndarray):
-        return take_at(rows, *positions)
-    chosen = np.ravel_multi_index(positions, rows.shape[:2])
+        return take_at(by_line, *positions)
+    chosen = np.ravel_multi_index(positions, by_line.shape[:2])
     taken = scratch.empty("taken", (len(chosen), n_components), maps)
-    rows = rows.reshape(-1, n_components)
-    return np.take(rows, chosen, axis=0, out=taken, mode="clip")  # "raise" would copy once more
+    flat = by_line.reshape(-1, n_components)
+    return np.take(flat, chosen, axis=0, out=taken, mode="clip")  # "raise" would copy once more
 
 
 def _exponentials(maps, shift):
-    """exp(maps - shift) in place; its sums over components (rows, n, columns).
-
-    One output row at a time fits the cache.
-    """
+    """Write exp(maps - shift) over maps, and return its sums over components (rows, n, columns)."""
     masses = empty(shift.shape, shift)
-    for y in range(maps.shape[0]):
-        row = maps[y, ...]
-        row -= shift[y, ..., None]
-        masses[y, ...] = _sum_last(exp_in_place(row))
+    for y in range(maps.shape[0]):  # one row of the map fits the cache
+        map_row = maps[y, ...]
+        map_row -= shift[y, ..., None]
+        masses[y, ...] = _sum_last(exp_in_place(map_row))
     return masses
 
 
 def _sum_last(values):
-    """Sum over the last axis, as a product that BLAS makes."""
+    """Sum over the last axis, as a product that BLAS computes."""
     return values @ like(np.ones(values.shape[-1]), values)
 
 
@@ -183,13 +209,12 @@ def objective(statistics, noise_variance):
     return (statistics.log_normalizer + noise) / statistics.n_images
 
 
-def log_likelihoods(images, layer, model, noise_variance, scratch=None):
+def log_likelihoods(images, layer, noise_variance):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
-    maps = log_joint(layer.view(images, model, scratch), layer, scratch)
-    found = posterior(maps, model.cells, np.ones(images.shape[0]))
-    return found.log_normalizers + background(
-        energies(images, model), model.n_values, noise_variance
-    )
+    model, maps = layer.model, log_joint(layer.view(images), layer)
+    posterior = find_posterior(maps, model.cells, np.ones(images.shape[0]))
+    noise = background(energies(images, model), model.n_values, noise_variance)
+    return posterior.log_normalizers + noise
 
 
 def m_step(statistics, old, preprocessing, *, learn_weights, noise_variance):

@@ -1,29 +1,26 @@
 """The mixture model of patches, and the convolution layer that it is.
 
 One patch per cell: the positions of an image are divided into cells, and each cell holds one patch
-of the mixture at an unknown position, y_u ~ N(theta_k, sigma^2 I); all else is background, N(0,
-sigma^2 I). Equation numbers are those of docs/mathematics.rst.
+of the mixture at an unknown position, y_u ~ N(theta_k, sigma^2 I). All other patches are
+background, N(0, sigma^2 I). Equation numbers are those of docs/mathematics.rst.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_calm._arrays.namespace import array_namespace, like, to_numpy
+from sklearn_calm._arrays.namespace import array_namespace, contiguous, like, to_numpy
+from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._convolution.patches import (
-    centred,
-    correlate,
-    correlate_spectrum,
-    view_patches,
-)
+from sklearn_calm._convolution.moments import centred, square_norms
+from sklearn_calm._convolution.patches import Patches, StripedPatches
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.preprocessing import Preprocessing
 
 
 class PatchModel(NamedTuple):
-    """All of the model but its parameters."""
+    """The mixture model without its parameters."""
 
     geometry: PatchGeometry
     cells: Cells
@@ -41,10 +38,10 @@ class PatchModel(NamedTuple):
             return int(np.prod(self.geometry.padded_shape))
         return self.geometry.n_positions * self.geometry.patch_length
 
-    def view(self, images, scratch=None, **options):
+    def view(self, images, patch_type=StripedPatches, scratch=None):
         """The normalised, not yet whitened patches of a batch."""
         floor = self.preprocessing.contrast_floor
-        return view_patches(images, self.geometry, contrast_floor=floor, scratch=scratch, **options)
+        return patch_type(images, self.geometry, contrast_floor=floor, scratch=scratch)
 
 
 class MixtureParameters(NamedTuple):
@@ -60,17 +57,43 @@ class ConvLayer(NamedTuple):
 
     weight: np.ndarray
     bias: np.ndarray
-    spectrum: np.ndarray | None = None  # of the weights, where they are applied by it
 
-    def prepared(self, geometry, placement):
-        """The layer where batches are worked on, as it is applied fastest."""
-        weight, bias = placement.asarray(self.weight), placement.asarray(self.bias)
-        by_spectrum = placement.is_numpy and fourier.pays(geometry, len(self.weight))
-        return ConvLayer(weight, bias, fourier.spectrum(weight, geometry) if by_spectrum else None)
+    def prepared(self, model, placement, scratch=None, patch_type=None):
+        """The layer, ready to be applied to batches.
 
-    def view(self, images, model, scratch=None):
-        """The patches of a batch, as the layer takes them."""
-        return model.view(images, scratch, striped=self.spectrum is None)
+        Parameters
+        ----------
+        model : PatchModel
+        placement : Placement
+            Where batches are worked on, and in what precision.
+        scratch : Scratch or None
+            Memory for all batches; None takes new memory for each.
+        patch_type : type of Patches or None
+            None chooses the faster one.
+        """
+        if patch_type is None:
+            transforms = placement.is_numpy and fourier.pays(model.geometry, len(self.weight))
+            patch_type = fourier.FourierPatches if transforms else StripedPatches
+        kernels = patch_type.prepared(placement.asarray(self.weight), model.geometry)
+        return PreparedLayer(kernels, placement.asarray(self.bias), patch_type, model, scratch)
+
+
+class PreparedLayer(NamedTuple):
+    """A layer as it is applied to batches: with its kind of patches, its model and its memory."""
+
+    kernels: np.ndarray  # K of them, as the patches take them
+    bias: np.ndarray  # (K,)
+    patch_type: type[Patches]
+    model: PatchModel
+    scratch: Scratch | None
+
+    @property
+    def is_striped(self):
+        return self.patch_type is StripedPatches
+
+    def view(self, images):
+        """The patches of a batch."""
+        return self.model.view(images, self.patch_type, self.scratch)
 
 
 def conv_layer(parameters, model):
@@ -90,20 +113,25 @@ def conv_layer(parameters, model):
     return ConvLayer(kernels, bias)
 
 
-def log_joint(patches, layer, scratch=None):
+def log_joint(patches, layer):
     """l(k, u), the log joint of components and positions against the background (eq. 2).
+
+    Parameters
+    ----------
+    patches : Patches
+        Those that the layer views.
+    layer : PreparedLayer
 
     Returns
     -------
     maps : ndarray of shape (rows, n, columns, K)
+        In the memory of the patches.
     """
-    if layer.spectrum is not None:
-        return correlate_spectrum(patches, layer.spectrum, layer.bias, scratch)
-    return correlate(patches, layer.weight, layer.bias, scratch)
+    return patches.correlate(layer.kernels, layer.bias)
 
 
 def energies(images, model):
-    """Q of each image, the squares that its likelihood counts (eq. 14).
+    """Q of each image, the sum of the squares that its likelihood counts (eq. 14).
 
     Returns
     -------
@@ -120,7 +148,8 @@ def patch_energies(images, model):
     """|y_u|^2 at every position: (rows, n, columns)."""
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     if whitener is None:
-        return model.view(images, square_norm=True).square_norm
+        floor = model.preprocessing.contrast_floor
+        return square_norms(contiguous(images), model.geometry, floor)
     kernels, bias = like(whitener, images), like(-(whitener @ mean), images)
-    whitened = correlate(model.view(images), kernels, bias)
+    whitened = model.view(images).correlate(kernels, bias)
     return array_namespace(images).vecdot(whitened, whitened)

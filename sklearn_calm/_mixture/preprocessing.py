@@ -1,7 +1,7 @@
 """Contrast normalisation and whitening of patches, as maps that fold into a convolution.
 
-Both are fitted on a sample of patches; `view_patches` and `conv_layer` then apply them without
-copying a patch out (docs/mathematics.rst, eqs. 10 to 13).
+Both are fitted on a sample of patches. Patches and `conv_layer` then apply them without copying a
+patch out (docs/mathematics.rst, eqs. 10 to 13).
 """
 
 from typing import NamedTuple

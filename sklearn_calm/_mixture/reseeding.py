@@ -80,13 +80,13 @@ def _joined(images, rows):
 
 def _gains(images, rows, share, parameters, model, batch_size):
     """What the best new patch of each image would gain in its cell, and its position."""
-    layer = conv_layer(parameters, model).prepared(model.geometry, images.placement)
+    layer = conv_layer(parameters, model).prepared(model, images.placement)
     log_cell = np.log(model.geometry.n_positions / model.cells.n_cells)
     gains, positions = np.empty(len(rows)), np.empty(len(rows), dtype=int)
     for start in range(0, len(rows), batch_size):
         part = slice(start, start + batch_size)
         batch = images.read(rows[part])
-        maps = log_joint(layer.view(batch, model), layer)
+        maps = log_joint(layer.view(batch), layer)
         known = logsumexp(maps, axis=-1)
         peaks = model.cells.peaks(known[..., None])
         masses = model.cells.sums(np.exp(known - model.cells.spread(peaks)))

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._mixture.bounds import Moves, ScoreBounds, bounded_e_step, bounds_pay
 from sklearn_calm._mixture.em import (
     SufficientStatistics,
@@ -20,7 +19,7 @@ from sklearn_calm._mixture.em import (
     objective,
 )
 from sklearn_calm._mixture.history import SILENT, History
-from sklearn_calm._mixture.model import ConvLayer, MixtureParameters, PatchModel, conv_layer
+from sklearn_calm._mixture.model import MixtureParameters, PreparedLayer, conv_layer
 from sklearn_calm._mixture.reseeding import reseed
 
 
@@ -34,39 +33,33 @@ class Options(NamedTuple):
 class EStep(NamedTuple):
     """The E-step with its parameters bound: what travels to threads and workers."""
 
-    layer: ConvLayer
-    model: PatchModel
+    layer: PreparedLayer
     with_energy: bool
-    scratch: Scratch
 
     def __call__(self, images, image_rows):
         """Sufficient statistics of some of the images."""
         batch, weights = images.read(image_rows), images.weights(image_rows)
-        options = {"with_energy": self.with_energy, "scratch": self.scratch}
-        return e_step(batch, weights, self.layer, self.model, **options)
+        return e_step(batch, weights, self.layer, with_energy=self.with_energy)
 
 
 class BoundedEStep(NamedTuple):
     """The same where bounds of the last pass spare it positions; returns the new bounds too."""
 
     step: EStep
-    highest: np.ndarray
+    upper: np.ndarray
     moves: Moves | None
     noise_variance: float
 
     def __call__(self, images, image_rows):
         batch, weights = images.read(image_rows), images.weights(image_rows)
-        layer, model, with_energy, scratch = self.step
         return bounded_e_step(
             batch,
             weights,
-            layer,
-            model,
-            self.highest[image_rows],
+            self.step.layer,
+            self.upper[image_rows],
             self.moves,
             self.noise_variance,
-            with_energy=with_energy,
-            scratch=scratch,
+            with_energy=self.step.with_energy,
         )
 
 
@@ -161,18 +154,18 @@ class EM:
     def _bounded_statistics(self, parameters, bounds):
         layer, noise_variance = conv_layer(parameters, self.model), parameters.noise_variance
         moves = bounds.advance(layer, noise_variance)
-        step = BoundedEStep(self._bound_step(layer), bounds.highest, moves, noise_variance)
+        step = BoundedEStep(self._bound_step(layer), bounds.upper, moves, noise_variance)
         batches = self.images.batches(self.execution.batch_size)
         results = self.execution.workers.map(lambda rows: step(self.images, rows), batches)
         total = None
-        for image_rows, (statistics, highest) in zip(batches, results, strict=True):
-            bounds.highest[image_rows] = highest
+        for image_rows, (statistics, upper) in zip(batches, results, strict=True):
+            bounds.upper[image_rows] = upper
             total = statistics if total is None else merge(total, statistics)
         return total
 
     def _bound_step(self, layer):
-        layer = layer.prepared(self.model.geometry, self.images.placement)
-        return EStep(layer, self.model, self.energy is None, self.execution.scratch)
+        layer = layer.prepared(self.model, self.images.placement, self.execution.scratch)
+        return EStep(layer, self.energy is None)
 
 
 class MixtureFit(NamedTuple):

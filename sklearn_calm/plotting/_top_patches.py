@@ -223,15 +223,13 @@ def _top_patches(features, images, components, n_patches):
     """Rows of images, and positions in them, at which each density is highest: (m, n_patches)."""
     if not isinstance(n_patches, numbers.Integral) or n_patches < 1:
         raise ValueError(f"n_patches={n_patches!r}: expected an int of 1 or more.")
-    model, (weight, bias, _) = features._model, features._layer
+    model, (weight, bias) = features._model, features._layer
     layer = ConvLayer(weight[components], bias[components])
     step = partial(
         _likeliest,
         images=images,
-        layer=layer.prepared(model.geometry, images.placement),
-        model=model,
+        layer=layer.prepared(model, images.placement, Scratch()),
         noise_variance=features.noise_variance_,
-        scratch=Scratch(),
     )
     batches = images.batches(batch_size_of(features, images, len(components)))
     workers = workers_of(features, images)
@@ -246,10 +244,10 @@ def _top_patches(features, images, components, n_patches):
     return rows.T.astype(int), positions.T.astype(int)
 
 
-def _likeliest(rows, images, layer, model, noise_variance, scratch):
+def _likeliest(rows, images, layer, noise_variance):
     """Highest density of each component in each image, but for a constant; and its position."""
     batch = images.read(rows)
-    density = log_joint(layer.view(batch, model, scratch), layer, scratch)
-    density -= patch_energies(batch, model)[..., None] / (2 * noise_variance)
+    density = log_joint(layer.view(batch), layer)
+    density -= patch_energies(batch, layer.model)[..., None] / (2 * noise_variance)
     density = density.transpose(1, 0, 2, 3).reshape(len(batch), -1, density.shape[-1])
     return density.max(axis=1), density.argmax(axis=1)

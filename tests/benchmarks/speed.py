@@ -73,12 +73,11 @@ def product(n, geometry, n_components, batch_size):
 def log_joints(X, features):
     """The log joint of all images, batch by batch, thrown away."""
     model, images = features._model, Images(X, features._model.geometry)
-    layer = features._layer.prepared(model.geometry, images.placement)
+    layer = features._layer.prepared(model, images.placement, Scratch())
     batches = images.batches(features._batch_size(images, len(layer.bias)))
-    scratch = Scratch()
 
     def batch(rows):
-        log_joint(layer.view(images.read(rows), model, scratch), layer, scratch)
+        log_joint(layer.view(images.read(rows)), layer)
 
     return lambda: list(Workers().map(batch, batches))
 

@@ -3,7 +3,7 @@ import pytest
 
 import _reference
 from _twins import EDGE_CASES, GEOMETRIES, HEIGHT, WIDTH
-from sklearn_calm._convolution.geometry import PatchGeometry, even_edges
+from sklearn_calm._convolution.geometry import PatchGeometry, even_edges, slices
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES + EDGE_CASES)
@@ -14,6 +14,7 @@ def test_geometry_is_that_of_the_literal_patches(geometry):
     patches = _reference.extract_patches(image, patch_size, stride, padding)
     assert found.padded_shape == _reference.pad(image, padding).shape
     assert found.map_shape == patches.shape[:2]
+    assert found.maps_shape(5, 3) == (patches.shape[0], 5, patches.shape[1], 3)
     assert found.n_positions == patches.shape[0] * patches.shape[1]
     assert found.kernel_shape == patches.shape[2:]
     assert found.patch_length == patches[0, 0].size
@@ -26,3 +27,11 @@ def test_even_edges_differ_by_one_at_most(length, parts):
     assert (edges[0], edges[-1], len(sizes)) == (0, length, parts)
     assert sizes.min() >= 1
     assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize(("length", "step"), [(0, 3), (1, 3), (6, 3), (7, 3), (7, 1)])
+def test_slices_cover_a_range_in_order(length, step):
+    parts = slices(length, step)
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(length))
+    assert all(part.stop - part.start == step for part in parts[:-1])
+    assert all(0 < part.stop - part.start <= step for part in parts)

@@ -5,6 +5,7 @@ from numpy.testing import assert_array_equal
 from _twins import (
     GEOMETRIES,
     assert_statistics_close,
+    layer_of,
     literal_patches,
     make_problem,
     numpy_in,
@@ -12,7 +13,6 @@ from _twins import (
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.em import e_step
-from sklearn_calm._mixture.model import conv_layer
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 
@@ -21,10 +21,10 @@ def test_reading_casts_to_the_precision_asked_for():
     rng = np.random.default_rng(15)
     problem = make_problem(rng, "image", "both")
     images = Images(problem.images.X, problem.model.geometry, placement=numpy_in(np.float32))
-    layer = conv_layer(problem.parameters(rng), problem.model)
-    single_layer = layer.prepared(images.geometry, images.placement)
-    single = e_step(images.read(slice(None)), np.ones(4), single_layer, problem.model)
-    double = e_step(problem.padded, np.ones(4), layer, problem.model)
+    parameters = problem.parameters(rng)
+    single_layer = layer_of(parameters, problem.model, np.float32)
+    single = e_step(images.read(slice(None)), np.ones(4), single_layer)
+    double = e_step(problem.padded, np.ones(4), layer_of(parameters, problem.model))
     assert_statistics_close(single, double, rtol=1e-4)
 
 

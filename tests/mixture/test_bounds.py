@@ -6,12 +6,14 @@ from _twins import (
     GEOMETRIES,
     PREPROCESSINGS,
     assert_statistics_close,
+    layer_of,
     make_em,
     make_problem,
     numpy_in,
 )
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.patches import StripedPatches
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture import bounds as bounds_module
 from sklearn_calm._mixture import training
@@ -34,10 +36,10 @@ def wander(rng, parameters, step):
     )
 
 
-def true_highest(problem, parameters):
+def true_best(problem, parameters):
     """sigma^2 max_k l(k, u), computed: (n, rows, columns)."""
-    layer = conv_layer(parameters, problem.model)
-    maps = log_joint(layer.view(problem.padded, problem.model), layer)
+    layer = layer_of(parameters, problem.model)
+    maps = log_joint(layer.view(problem.padded), layer)
     return parameters.noise_variance * maps.max(axis=-1).transpose(1, 0, 2)
 
 
@@ -55,16 +57,14 @@ def test_passes_with_bounds_are_those_without(assignment, preprocessing, geometr
     for _ in range(5):
         layer = conv_layer(parameters, problem.model)
         moves = bounds.advance(layer, parameters.noise_variance)
-        layer = layer.prepared(problem.model.geometry, numpy_in(dtype))
-        arguments = (images, problem.sample_weight, layer, problem.model)
-        found, highest = bounded_e_step(
-            *arguments, bounds.highest, moves, parameters.noise_variance
-        )
+        layer = layer.prepared(problem.model, numpy_in(dtype))
+        arguments = (images, problem.sample_weight, layer)
+        found, upper = bounded_e_step(*arguments, bounds.upper, moves, parameters.noise_variance)
         assert_statistics_close(found, e_step(*arguments), 1e-10 if dtype == np.float64 else 3e-4)
         # The shortcut does not lie: no position is better than its bound.
-        slack = 1e-5 * np.abs(highest).max()
-        assert (highest + slack >= true_highest(problem, parameters)).all()
-        bounds.highest[...] = highest
+        slack = 1e-5 * np.abs(upper).max()
+        assert (upper + slack >= true_best(problem, parameters)).all()
+        bounds.upper[...] = upper
         parameters = wander(rng, parameters, step)
 
 
@@ -73,13 +73,13 @@ def test_positions_out_of_reach_are_not_computed(monkeypatch):
     problem = make_problem(rng, "image", "raw", WIDE, n_images=6)
     parameters = problem.parameters(rng, n_components=5, noise_variance=0.01)
     computed = []
-    correlate_at = bounds_module.correlate_at
+    correlate_at = StripedPatches.correlate_at
 
     def count(patches, positions, kernels, bias):
         computed.append(len(positions[0]))
         return correlate_at(patches, positions, kernels, bias)
 
-    monkeypatch.setattr("sklearn_calm._mixture.bounds.correlate_at", count)
+    monkeypatch.setattr(StripedPatches, "correlate_at", count)
     monkeypatch.setattr("sklearn_calm._mixture.training.bounds_pay", lambda *_: True)
     em = make_em(problem, batch_size=6)
     for _ in range(2):
@@ -103,14 +103,14 @@ def test_lengths_of_blocks_bound_inner_products(monkeypatch, preprocessing, geom
     for parameters in (old, new):
         layer = conv_layer(parameters, problem.model)
         moves = bounds.advance(layer, parameters.noise_variance)
-    patches = layer.view(problem.padded, problem.model)
+    patches = problem.model.view(problem.padded)
     lengths = block_lengths(patches)
     assert lengths.shape[2:] == (
         problem.model.geometry.map_shape[0],
         4,
         problem.model.geometry.map_shape[1],
     )
-    risen = true_highest(problem, new) - true_highest(problem, old)
+    risen = true_best(problem, new) - true_best(problem, old)
     assert (risen.transpose(1, 0, 2) <= bounds_module.rises(patches, moves) + 1e-9).all()
 
 
@@ -187,7 +187,7 @@ def test_a_run_of_em_keeps_its_bounds(monkeypatch):
     monkeypatch.setattr(
         training,
         "bounded_e_step",
-        lambda *args, **options: calls.append(args[5]) or step(*args, **options),
+        lambda *args, **options: calls.append(args[4]) or step(*args, **options),
     )
     run(make_em(problem, batch_size=6), parameters, History(0, 3, 1))
     assert [moves is None for moves in calls] == [True, False, False]

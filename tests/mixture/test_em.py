@@ -8,12 +8,11 @@ from _twins import (
     GEOMETRIES,
     PREPROCESSINGS,
     assert_statistics_close,
-    by_spectrum,
     engine_maps,
     grid_that_fits,
     layer_of,
     make_problem,
-    numpy_in,
+    patch_types,
     twin,
 )
 from sklearn_calm._arrays.scratch import Scratch
@@ -30,19 +29,18 @@ from sklearn_calm._mixture.em import (
     blend,
     dead_components,
     e_step,
+    find_posterior,
     floored_variance,
     log_likelihoods,
     m_step,
     merge,
     objective,
-    posterior,
     responsibilities,
 )
 from sklearn_calm._mixture.features import batch_features, batch_log_likelihoods
 from sklearn_calm._mixture.model import (
     MixtureParameters,
     PatchModel,
-    conv_layer,
 )
 from sklearn_calm._mixture.preprocessing import Preprocessing
 
@@ -59,14 +57,14 @@ seeds = pytest.mark.parametrize("seed", [0, 1])
 @preprocessings
 @geometries
 @seeds
-@by_spectrum
-def test_e_step_is_that_of_the_twin(assignment, preprocessing, geometry, seed, by_spectrum):
+@patch_types
+def test_e_step_is_that_of_the_twin(assignment, preprocessing, geometry, seed, patch_type):
     rng = np.random.default_rng(seed)
     assignment = grid_that_fits(assignment, geometry)
     problem = make_problem(rng, assignment, preprocessing, geometry)
     parameters = problem.parameters(rng)
-    layer = layer_of(parameters, problem.model, by_spectrum)
-    actual = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    layer = layer_of(parameters, problem.model, patch_type=patch_type)
+    actual = e_step(problem.padded, problem.sample_weight, layer)
     expected = _reference.e_step(
         problem.images.X, problem.sample_weight, twin(parameters), problem.setting
     )
@@ -86,8 +84,8 @@ def test_a_single_position_is_a_single_cell(assignment, preprocessing):
     rng = np.random.default_rng(16)
     problem = make_problem(rng, assignment, preprocessing, ((2, 3), (6, 6), (0, 0), 1), 9)
     parameters = problem.parameters(rng)
-    layer = conv_layer(parameters, problem.model)
-    actual = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    layer = layer_of(parameters, problem.model)
+    actual = e_step(problem.padded, problem.sample_weight, layer)
     expected = _reference.e_step(
         problem.images.X, problem.sample_weight, twin(parameters), problem.setting
     )
@@ -98,24 +96,24 @@ def test_a_single_position_is_a_single_cell(assignment, preprocessing):
 @assignments
 @preprocessings
 @geometries
-@by_spectrum
+@patch_types
 def test_log_likelihood_of_each_image_is_that_of_the_twin(
-    assignment, preprocessing, geometry, by_spectrum
+    assignment, preprocessing, geometry, patch_type
 ):
     rng = np.random.default_rng(2)
     problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
     parameters = problem.parameters(rng, noise_variance=0.4)
-    layer = layer_of(parameters, problem.model, by_spectrum)
+    layer = layer_of(parameters, problem.model, patch_type=patch_type)
     expected = [
         _reference.image_log_likelihood(image, twin(parameters), problem.setting)
         for image in problem.images.X
     ]
-    assert_allclose(log_likelihoods(problem.padded, layer, problem.model, 0.4), expected, rtol=1e-9)
+    assert_allclose(log_likelihoods(problem.padded, layer, 0.4), expected, rtol=1e-9)
     rows = slice(1, 3)
-    actual = batch_log_likelihoods(rows, problem.images, layer, problem.model, 0.4)
+    actual = batch_log_likelihoods(rows, problem.images, layer, 0.4)
     assert_allclose(actual, expected[rows], rtol=1e-9)
     # The objective of an E-step is the weighted mean of the same.
-    statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    statistics = e_step(problem.padded, problem.sample_weight, layer)
     mean = np.average(expected, weights=problem.sample_weight)
     assert objective(statistics, 0.4) == pytest.approx(mean, rel=1e-9)
 
@@ -141,10 +139,10 @@ def test_responsibilities_are_those_of_the_twin(assignment, preprocessing, seed)
 def test_statistics_add_over_any_split(assignment, preprocessing, cuts):
     rng = np.random.default_rng(5)
     problem = make_problem(rng, assignment, preprocessing)
-    layer = conv_layer(problem.parameters(rng), problem.model)
-    whole = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    layer = layer_of(problem.parameters(rng), problem.model)
+    whole = e_step(problem.padded, problem.sample_weight, layer)
     first, *others = [
-        e_step(images, weights, layer, problem.model)
+        e_step(images, weights, layer)
         for images, weights in zip(
             np.split(problem.padded, cuts), np.split(problem.sample_weight, cuts), strict=True
         )
@@ -160,12 +158,12 @@ def test_statistics_add_over_any_split(assignment, preprocessing, cuts):
 def test_weights_are_repetitions(assignment, preprocessing):
     rng = np.random.default_rng(6)
     problem = make_problem(rng, assignment, preprocessing)
-    layer = conv_layer(problem.parameters(rng), problem.model)
+    layer = layer_of(problem.parameters(rng), problem.model)
     counts = np.array([1, 3, 0, 2])
     repeated = np.repeat(problem.padded, counts, axis=0)
     assert_statistics_close(
-        e_step(problem.padded, counts.astype(float), layer, problem.model),
-        e_step(repeated, np.ones(len(repeated)), layer, problem.model),
+        e_step(problem.padded, counts.astype(float), layer),
+        e_step(repeated, np.ones(len(repeated)), layer),
         rtol=1e-11,
     )
 
@@ -173,8 +171,8 @@ def test_weights_are_repetitions(assignment, preprocessing):
 def test_energy_can_be_left_out():
     rng = np.random.default_rng(8)
     problem = make_problem(rng)
-    layer = conv_layer(problem.parameters(rng), problem.model)
-    arguments = (problem.padded, problem.sample_weight, layer, problem.model)
+    layer = layer_of(problem.parameters(rng), problem.model)
+    arguments = (problem.padded, problem.sample_weight, layer)
     full = e_step(*arguments)
     assert full.energy > 0
     assert_statistics_close(e_step(*arguments, with_energy=False), full._replace(energy=0.0))
@@ -188,20 +186,24 @@ def test_used_memory_changes_nothing_and_nothing_is_written_to_the_images():
     ):
         rng = np.random.default_rng(seed)
         problem = make_problem(rng, assignment, preprocessing, n_images=2 + seed % 3)
-        layer = conv_layer(problem.parameters(rng, 2 + seed % 2), problem.model)
+        parameters = problem.parameters(rng, 2 + seed % 2)
+        fresh_layer = layer_of(parameters, problem.model)
+        layer = layer_of(parameters, problem.model, scratch=scratch)
         images = problem.padded.copy()
         images.flags.writeable = False
-        arguments = (images, problem.sample_weight, layer, problem.model)
-        kept.append((e_step(*arguments, scratch=scratch), e_step(*arguments)))
-        features = (slice(None), problem.images, layer, problem.model)
+        weights = problem.sample_weight
+        kept.append((e_step(images, weights, layer), e_step(images, weights, fresh_layer)))
         map_shape = problem.model.geometry.map_shape
         mean, peak = (
             Pooler(POOLINGS[pooling], Windows.from_grid("box", None, grid, map_shape))
             for pooling, grid in [("mean", (1, 1)), ("max", (2, 2))]
         )
         for pooler in (mean, peak, None):
-            used = batch_features(*features, pooler, scratch)
-            kept.append(((used,), (batch_features(*features, pooler),)))
+            used, fresh = (
+                batch_features(slice(None), problem.images, each, pooler)
+                for each in (layer, fresh_layer)
+            )
+            kept.append(((used,), (fresh,)))
     # Compared at the end: what a later batch overwrites would show.
     for used, fresh in kept:
         for a, b in zip(used, fresh, strict=True):
@@ -219,22 +221,25 @@ def test_sparse_posterior_is_the_dense_one(assignment, preprocessing, seed):
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng, noise_variance=0.01)
     maps, weights = engine_maps(problem, parameters), problem.sample_weight
-    sparse = posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
-    dense = posterior(maps.copy(), problem.model.cells, weights)
+    sparse = find_posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
+    dense = find_posterior(maps.copy(), problem.model.cells, weights)
     assert sparse.positions is not None
     assert dense.positions is None
     assert_allclose(sparse.log_normalizers, dense.log_normalizers, rtol=1e-12)
     # All e_steps of this mixture take the sparse path, so the twin checks their sums.
-    layer = conv_layer(parameters, problem.model)
-    actual = e_step(problem.padded, weights, layer, problem.model)
+    layer = layer_of(parameters, problem.model)
+    actual = e_step(problem.padded, weights, layer)
     expected = _reference.e_step(problem.images.X, weights, twin(parameters), problem.setting)
     # Differences of large scores cost some digits.
     assert_statistics_close(actual, expected, rtol=1e-8)
     full = np.zeros_like(maps)
-    rows, columns = sparse.positions
-    full.reshape(len(maps), -1, maps.shape[-1])[rows, columns] = sparse.gamma
+    map_rows, lines = sparse.positions
+    full.reshape(len(maps), -1, maps.shape[-1])[map_rows, lines] = sparse.exponentials
     assert_allclose(
-        full * sparse.scale[..., None], dense.gamma * dense.scale[..., None], rtol=1e-10, atol=4e-12
+        full * sparse.scale[..., None],
+        dense.exponentials * dense.scale[..., None],
+        rtol=1e-10,
+        atol=4e-12,
     )
 
 
@@ -253,7 +258,7 @@ def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignmen
         for left in cells.column_edges[:-1]:
             maps[top, :, left, rng.integers(n_components)] = 0
     masses = np.exp(maps, dtype=np.float64).sum(axis=3)
-    found = posterior(maps, cells, np.ones(3), SPARSE_BELOW)
+    found = find_posterior(maps, cells, np.ones(3), SPARSE_BELOW)
     if factor > 1:
         assert found.positions is None
         return
@@ -275,11 +280,11 @@ def test_float32_keeps_every_cells_mass(noise_variance, assignment):
     rng = np.random.default_rng(10)
     problem = make_problem(rng, assignment, "contrast")
     parameters = problem.parameters(rng, noise_variance=noise_variance)
-    layer = conv_layer(parameters, problem.model)
+    layer = layer_of(parameters, problem.model)
     weights = problem.sample_weight
-    single_layer = layer.prepared(problem.model.geometry, numpy_in(np.float32))
-    single = e_step(problem.padded.astype(np.float32), weights, single_layer, problem.model)
-    double = e_step(problem.padded, weights, layer, problem.model)
+    single_layer = layer_of(parameters, problem.model, np.float32)
+    single = e_step(problem.padded.astype(np.float32), weights, single_layer)
+    double = e_step(problem.padded, weights, layer)
     assert_statistics_close(single, double, rtol=1e-4)
     n_cells = problem.model.cells.n_cells * weights.sum()
     assert single.counts.sum() == pytest.approx(n_cells, rel=3e-6)
@@ -297,8 +302,8 @@ def test_m_step_is_that_of_the_twin(preprocessing, learn_weights, noise_variance
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, "image", preprocessing)
     old = problem.parameters(rng)._replace(weights=np.full(3, 1 / 3))
-    layer = conv_layer(old, problem.model)
-    statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+    layer = layer_of(old, problem.model)
+    statistics = e_step(problem.padded, problem.sample_weight, layer)
     actual = m_step(
         statistics,
         old,
@@ -324,9 +329,7 @@ def test_m_step_maximises_the_expected_log_joint():
     rng = np.random.default_rng(11)
     problem = make_problem(rng, "image", "raw")
     old = problem.parameters(rng)
-    statistics = e_step(
-        problem.padded, problem.sample_weight, conv_layer(old, problem.model), problem.model
-    )
+    statistics = e_step(problem.padded, problem.sample_weight, layer_of(old, problem.model))
 
     def expected_log_joint(means, weights, noise_variance):
         sums, counts = statistics.sums, statistics.counts
@@ -400,8 +403,8 @@ def objectives(problem, parameters, *, learn_weights=True, noise_variance="auto"
     history, preprocessing = [], problem.model.preprocessing
     options = {"learn_weights": learn_weights, "noise_variance": noise_variance}
     for _ in range(n_passes):
-        layer = conv_layer(parameters, problem.model)
-        statistics = e_step(problem.padded, problem.sample_weight, layer, problem.model)
+        layer = layer_of(parameters, problem.model)
+        statistics = e_step(problem.padded, problem.sample_weight, layer)
         history.append(objective(statistics, parameters.noise_variance))
         parameters = m_step(statistics, parameters, preprocessing, **options)
     return history
@@ -454,8 +457,8 @@ def test_one_cell_on_raw_pixels_is_a_density(width, patch_width, stride, step, s
     axis = np.arange(-6, 6 + step / 2, step)
     grid = np.stack(np.meshgrid(*[axis] * width, indexing="ij"), axis=-1)
     images = grid.reshape(-1, 1, width, 1)
-    layer = conv_layer(parameters, model)
-    densities = np.exp(log_likelihoods(images, layer, model, 0.5))
+    layer = layer_of(parameters, model)
+    densities = np.exp(log_likelihoods(images, layer, 0.5))
     assert densities.sum() * step**width == pytest.approx(1, abs=1e-6)
 
 
@@ -471,9 +474,9 @@ def test_the_papers_pass_and_features(padding, seed):
     )
     kernels = rng.normal(size=(3, 4, 3))
     parameters = MixtureParameters(kernels.reshape(3, -1), np.full(3, 1 / 3), 1.0)
-    layer = conv_layer(parameters, problem.model)
+    layer = layer_of(parameters, problem.model)
     padded = np.stack([_reference.pad(image, padding)[..., 0] for image in problem.images.X])
-    statistics = e_step(problem.padded, np.ones(5), layer, problem.model)
+    statistics = e_step(problem.padded, np.ones(5), layer)
     new = m_step(statistics, parameters, Preprocessing(), learn_weights=False, noise_variance=1.0)
     expected = _reference.paper_em_pass(padded, kernels)
     assert_allclose(new.means.reshape(kernels.shape), expected, rtol=1e-10)
@@ -481,5 +484,5 @@ def test_the_papers_pass_and_features(padding, seed):
     assert new.noise_variance == 1.0
     windows = Windows.from_grid("box", None, (1, 1), problem.model.geometry.map_shape)
     pooler = Pooler(POOLINGS["logsumexp"], windows)
-    features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
+    features = batch_features(slice(None), problem.images, layer, pooler)
     assert_allclose(features, _reference.paper_features(padded, kernels), rtol=1e-10)

@@ -8,17 +8,17 @@ from _twins import (
     ASSIGNMENTS,
     GEOMETRIES,
     PREPROCESSINGS,
-    by_spectrum,
+    layer_of,
     make_problem,
     numpy_in,
-    with_spectrum,
+    patch_types,
 )
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import POOLINGS as TABLE
 from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import Images
-from sklearn_calm._mixture.features import batch_features, feature_layer
+from sklearn_calm._mixture.features import batch_features, feature_layer, folded
 from sklearn_calm._mixture.model import conv_layer
 
 
@@ -46,21 +46,19 @@ def literal_maps(problem, parameters):
     ("pool_grid", "window", "width"),
     [((1, 1), "box", None), ((4, 3), "box", None), ((3, 4), "gaussian", 0.6)],
 )
-@by_spectrum
+@patch_types
 def test_features_are_those_of_the_twin(
-    assignment, preprocessing, pooling, pool_grid, window, width, by_spectrum
+    assignment, preprocessing, pooling, pool_grid, window, width, patch_type
 ):
     if not TABLE[pooling].weighted:
         window = "box"
     rng = np.random.default_rng(0)
     problem = make_problem(rng, assignment, preprocessing)
     parameters = problem.parameters(rng)
-    layer = conv_layer(parameters, problem.model)
     pooler = make_pooler(problem, pooling, pool_grid, window, width)
-    layer = feature_layer(layer, problem.model, pooler, problem.images.placement)
-    assert layer.spectrum is None  # so small, it does not pay
-    layer = with_spectrum(layer, problem.model) if by_spectrum else layer
-    features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
+    layer = folded(conv_layer(parameters, problem.model), pooler)
+    layer = layer.prepared(problem.model, numpy_in(np.float64), patch_type=patch_type)
+    features = batch_features(slice(None), problem.images, layer, pooler)
     patch_length = problem.model.geometry.patch_length
     expected = [
         _reference.pool(joint, gamma, pooling, pool_grid, patch_length, window, width)
@@ -76,9 +74,8 @@ def test_without_pooling_the_features_are_the_map(geometry, preprocessing, seed)
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, "image", preprocessing, geometry)
     parameters = problem.parameters(rng)
-    layer = conv_layer(parameters, problem.model)
     rows = slice(1, 3)
-    maps = batch_features(rows, problem.images, layer, problem.model, None)
+    maps = batch_features(rows, problem.images, layer_of(parameters, problem.model), None)
     expected = [joint for joint, _ in literal_maps(problem, parameters)]
     assert maps.flags.c_contiguous
     assert_allclose(maps, expected[rows], rtol=1e-9, atol=1e-10)
@@ -95,7 +92,6 @@ def test_features_follow_the_precision_of_the_images(pooling):
             slice(None),
             Images(problem.images.X.astype(dtype), problem.model.geometry),
             feature_layer(layer, problem.model, pooler, numpy_in(dtype)),
-            problem.model,
             pooler,
         )
         for dtype in (np.float32, np.float64)
@@ -109,9 +105,9 @@ def test_features_follow_the_precision_of_the_images(pooling):
 def test_images_are_independent_of_their_batch(pooling):
     rng = np.random.default_rng(4)
     problem = make_problem(rng, (2, 3), "both")
-    layer = conv_layer(problem.parameters(rng), problem.model)
+    layer = layer_of(problem.parameters(rng), problem.model)
     pooler = make_pooler(problem, pooling, (2, 2))
-    arguments = (problem.images, layer, problem.model, pooler)
+    arguments = (problem.images, layer, pooler)
     whole = batch_features(slice(None), *arguments)
     alone = [batch_features(slice(i, i + 1), *arguments)[0] for i in range(4)]
     assert_allclose(alone, whole, rtol=1e-10, atol=1e-12)
@@ -127,7 +123,7 @@ def test_tempered_shares_of_a_region_add_up_to_one(assignment, window, seed):
     layer = conv_layer(problem.parameters(rng), problem.model)
     pooler = make_pooler(problem, "tempered", (2, 3), window, 0.5)
     layer = feature_layer(layer, problem.model, pooler, problem.images.placement)
-    features = batch_features(slice(None), problem.images, layer, problem.model, pooler)
+    features = batch_features(slice(None), problem.images, layer, pooler)
     shares = features.reshape(len(features), 6, -1)
     assert_allclose(shares.sum(axis=-1), 1, rtol=1e-12)
     assert shares.min() > 0
