@@ -15,8 +15,9 @@ from numpy.lib.stride_tricks import as_strided
 from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.moments import box_sums
-from sklearn_calm._mixture.em import Posterior, collect, find_posterior, image_log_normalizers
+from sklearn_calm._mixture.em import collect
 from sklearn_calm._mixture.model import log_joint
+from sklearn_calm._mixture.posterior import Posterior, find_posterior, image_log_normalizers
 
 # Number of blocks along each side of a patch. The lengths of blocks bound the inner product of two
 # patches far better than the lengths of whole patches do.

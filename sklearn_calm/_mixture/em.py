@@ -7,18 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_calm._arrays.namespace import (
-    array_namespace,
-    count_true,
-    empty,
-    exp_in_place,
-    like,
-    numpy_dtype,
-    size,
-    take_at,
-    to_numpy,
-)
+from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._mixture.model import MixtureParameters, energies, log_joint
+from sklearn_calm._mixture.posterior import find_posterior
 
 # A component with less than this share of an even one's patches is dead.
 DEAD_SHARE = 1e-3
@@ -93,109 +84,6 @@ def collect(patches, posterior, images, sample_weight, model, *, with_energy=Tru
         n_values=model.n_values * n_images,
         n_images=n_images,
     )
-
-
-def responsibilities(maps, cells):
-    """gamma(k, u): softmax of the log joint over each cell (eq. 4).
-
-    The maps, (rows, n, columns, K), are overwritten.
-    """
-    exponentials, scale, _, _ = find_posterior(maps, cells, np.ones(maps.shape[1]))
-    exponentials *= scale[..., None]
-    return exponentials
-
-
-class Posterior(NamedTuple):
-    """Responsibilities weighted by image, as a product of two factors, at all positions or a few.
-
-    The weighted responsibility of component k at position u is scale[u] exponentials[k, u].
-    """
-
-    exponentials: np.ndarray  # exp(l - peak of the cell): (rows, n, columns, K), or (m, K) at a few
-    scale: np.ndarray  # weight of the image over the sum of its cell: (rows, n, columns)
-    positions: tuple | None  # the few, as `Patches.gather` takes them
-    log_normalizers: np.ndarray  # of each image: (n,), NumPy, float64
-
-
-def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
-    """Posterior of a batch (eq. 4).
-
-    Most positions carry next to nothing. They are left out of the sums where less than a share of
-    `sparse_below` remains, and no cell loses more than NEGLIGIBLE of its mass (eq. 16).
-
-    Parameters
-    ----------
-    maps : ndarray of shape (rows, n, columns, K)
-        The log joint. Overwritten.
-    cells : Cells
-    sample_weight : ndarray of shape (n,)
-    sparse_below : float
-    scratch : Scratch or None
-        Memory for the exponentials of a few positions.
-
-    Returns
-    -------
-    posterior : Posterior
-    """
-    xp = array_namespace(maps)
-    peaks = cells.peaks(maps)
-    masses = _exponentials(maps, cells.spread(peaks))
-    totals = cells.sums(masses)
-    scale = cells.spread(like(sample_weight[:, None], maps) / totals)
-    log_normalizers = image_log_normalizers(totals, peaks, cells)
-    if sparse_below and cells.sizes.max() > 1:
-        kept = masses > cells.negligible_share(numpy_dtype(maps)) * cells.spread(totals)
-        if count_true(kept) < sparse_below * size(kept):
-            positions = xp.nonzero(xp.reshape(kept, (kept.shape[0], -1)))
-            return Posterior(_take(maps, positions, scratch), scale, positions, log_normalizers)
-    return Posterior(maps, scale, None, log_normalizers)
-
-
-def image_log_normalizers(totals, peaks, cells):
-    """Log normaliser of each image, the sum of those of its cells (eq. 9).
-
-    Parameters
-    ----------
-    totals : ndarray of shape (cell rows, n, cell columns)
-        Sum of exp(l - peak) over the components and positions of each cell.
-    peaks : ndarray of shape (cell rows, n, cell columns)
-    cells : Cells
-
-    Returns
-    -------
-    log_normalizers : ndarray of shape (n,)
-        NumPy, float64.
-    """
-    xp = array_namespace(totals)
-    of_cells = xp.log(xp.astype(totals, xp.float64)) + xp.astype(peaks, xp.float64)
-    return to_numpy(xp.sum(of_cells, axis=(0, 2))) + cells.log_uneven
-
-
-def _take(maps, positions, scratch):
-    """The maps (rows, n, columns, K) at a few positions: (m, K)."""
-    xp, n_components = array_namespace(maps), maps.shape[-1]
-    by_line = xp.reshape(maps, (maps.shape[0], -1, n_components))
-    if scratch is None or not isinstance(maps, np.ndarray):
-        return take_at(by_line, *positions)
-    chosen = np.ravel_multi_index(positions, by_line.shape[:2])
-    taken = scratch.empty("taken", (len(chosen), n_components), maps)
-    flat = by_line.reshape(-1, n_components)
-    return np.take(flat, chosen, axis=0, out=taken, mode="clip")  # "raise" would copy once more
-
-
-def _exponentials(maps, shift):
-    """Write exp(maps - shift) over maps, and return its sums over components (rows, n, columns)."""
-    masses = empty(shift.shape, shift)
-    for y in range(maps.shape[0]):  # one row of the map fits the cache
-        map_row = maps[y, ...]
-        map_row -= shift[y, ..., None]
-        masses[y, ...] = _sum_last(exp_in_place(map_row))
-    return masses
-
-
-def _sum_last(values):
-    """Sum over the last axis, as a product that BLAS computes."""
-    return values @ like(np.ones(values.shape[-1]), values)
 
 
 def background(energy, n_values, noise_variance):

@@ -3,8 +3,9 @@
 from sklearn_calm._arrays.namespace import array_namespace, copied
 from sklearn_calm._convolution.pooling import pool, pool_rectified
 from sklearn_calm._mixture.cells import Cells
-from sklearn_calm._mixture.em import log_likelihoods, responsibilities
+from sklearn_calm._mixture.em import log_likelihoods
 from sklearn_calm._mixture.model import log_joint
+from sklearn_calm._mixture.posterior import responsibilities
 
 
 def feature_layer(layer, model, pooler, placement, scratch=None):

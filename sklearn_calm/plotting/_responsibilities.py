@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._batches import check_images
-from sklearn_calm._mixture.em import responsibilities
+from sklearn_calm._mixture.posterior import responsibilities
 from sklearn_calm.plotting._canvas import (
     TINT,
     canvas,

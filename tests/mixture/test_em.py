@@ -29,19 +29,18 @@ from sklearn_calm._mixture.em import (
     blend,
     dead_components,
     e_step,
-    find_posterior,
     floored_variance,
     log_likelihoods,
     m_step,
     merge,
     objective,
-    responsibilities,
 )
 from sklearn_calm._mixture.features import batch_features, batch_log_likelihoods
 from sklearn_calm._mixture.model import (
     MixtureParameters,
     PatchModel,
 )
+from sklearn_calm._mixture.posterior import find_posterior, responsibilities
 from sklearn_calm._mixture.preprocessing import Preprocessing
 
 assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
