@@ -420,7 +420,7 @@ def averaged(scores, shares, pooling, k, patch_length=None):
     if pooling == "mean":
         return shares[k]
     if pooling == "tempered":
-        return np.exp(scores[k] / patch_length) / np.sum(np.exp(scores / patch_length))
+        return np.exp(scores[k] / patch_length - logsumexp(scores / patch_length))
     if pooling == "triangle":
         return max(0, scores[k] - np.mean(scores))
     raise ValueError(f"Unknown pooling {pooling!r}.")

@@ -16,6 +16,8 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.fourier import FourierPatches
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.patches import StripedPatches
+from sklearn_calm._convolution.pooling import POOLINGS, Pooler
+from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.model import MixtureParameters, PatchModel, conv_layer, log_joint
@@ -94,6 +96,16 @@ def literal_patches(problem):
     )
 
 
+def literal_maps(problem, parameters):
+    """The log joint and the responsibilities of each image, by the twin: (rows, columns, K)."""
+    maps = []
+    for image in problem.images.X:
+        joint = _reference.log_joint(image, twin(parameters), problem.setting)
+        cells = _reference.cells(problem.setting.assignment, *joint.shape[:2])
+        maps.append((joint, _reference.responsibilities(joint, cells)))
+    return maps
+
+
 def engine_maps(problem, parameters):
     """The log joint of all images, by the engine: (rows, n, columns, K)."""
     layer = layer_of(parameters, problem.model)
@@ -138,6 +150,14 @@ def make_problem(
     )
     setting = _reference.Setting(patch_size, stride, padding, assignment, floor, mean, whitener)
     return Problem(Images(X, geometry, sample_weight), sample_weight, model, setting)
+
+
+def make_pooler(problem, pooling, pool_grid, window="box", width=None):
+    """What pools the maps of a problem by the name of the pooling."""
+    if pooling is None:
+        return None
+    map_shape = problem.model.geometry.map_shape
+    return Pooler(POOLINGS[pooling], Windows.from_grid(window, width, pool_grid, map_shape))
 
 
 def numpy_in(dtype):

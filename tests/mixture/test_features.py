@@ -9,34 +9,17 @@ from _twins import (
     GEOMETRIES,
     PREPROCESSINGS,
     layer_of,
+    literal_maps,
+    make_pooler,
     make_problem,
     numpy_in,
     patch_types,
 )
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import POOLINGS as TABLE
-from sklearn_calm._convolution.pooling import Pooler
-from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.features import batch_features, feature_layer, folded
 from sklearn_calm._mixture.model import conv_layer
-
-
-def make_pooler(problem, pooling, pool_grid, window="box", width=None):
-    if pooling is None:
-        return None
-    map_shape = problem.model.geometry.map_shape
-    return Pooler(TABLE[pooling], Windows.from_grid(window, width, pool_grid, map_shape))
-
-
-def literal_maps(problem, parameters):
-    """Log joint and responsibilities of each image."""
-    maps = []
-    for image in problem.images.X:
-        joint = _reference.log_joint(image, _reference.Mixture(*parameters), problem.setting)
-        cells = _reference.cells(problem.setting.assignment, *joint.shape[:2])
-        maps.append((joint, _reference.responsibilities(joint, cells)))
-    return maps
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
