@@ -8,10 +8,10 @@ import numpy as np
 
 from sklearn_calm.plotting._pictures import are_signals, tile_shape
 
-TINT = "#ff00c8"  # hardly a colour of photographs, and stands out from greys, dark and light
+TINT = "#ff00c8"  # rare in photographs, and stands out from dark and light greys
 MARK = "white"
 PALE = "0.85"
-GAP = "0.6"  # seen between dark pictures and between light ones
+GAP = "0.6"  # visible between dark pictures and between light ones
 # Inches.
 LARGEST_WIDTH, LARGEST_HEIGHT, SMALLEST_SIDE = 12, 30, 2.5
 # Points.
@@ -109,7 +109,7 @@ def draw_numbers(ax, numbers, n_columns, tile):
 
 
 def draw_tint(ax, strengths, box, color):
-    """Draw a colour over what is there, the more opaque the stronger, between 0 and 1."""
+    """Draw a colour over what is there, as opaque as the strengths, between 0 and 1, say."""
     from matplotlib.colors import to_rgb
 
     tint = np.broadcast_to(to_rgb(color), (*strengths.shape, 3))
@@ -117,9 +117,9 @@ def draw_tint(ax, strengths, box, color):
 
 
 def draw_frame(ax, box, color, within):
-    """Draw the outline of a box; of it, only what lies within another box.
+    """Draw the outline of a box, as far as it lies within another box.
 
-    It has an edge in the opposite brightness, so that it is seen on any picture.
+    Its edge is black or white, whichever differs more, so that it is visible on any picture.
     """
     frame = _rectangle(box, fill=False, edgecolor=color, zorder=4)
     frame.set_path_effects([_outline(color, 3)])
@@ -139,12 +139,12 @@ def label(axis, places, numbers, tile_side):
 
 
 def moved(box, left, top):
-    """A box, seen from elsewhere."""
+    """A box, moved by an offset."""
     return box[0] + left, box[1] + top, *box[2:]
 
 
 def _tile_inches(pictures):
-    """Longer side of a picture as it is drawn in a figure with room for it."""
+    """Length of the longer side of a picture in a figure that has room for it."""
     least = 1.25 if are_signals(pictures) else 0.6
     return float(np.clip(0.5 + max(tile_shape(pictures)) / 64, least, 2))
 
@@ -182,7 +182,7 @@ def _rectangle(box, **style):
 
 
 def _outline(color, line_width):
-    """The path effect of an edge around a colour: black around light ones, white around dark."""
+    """A path effect that draws an edge: black around light colours, white around dark ones."""
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke
 
@@ -191,7 +191,7 @@ def _outline(color, line_width):
 
 
 def _points(ax):
-    """Points to a unit of the Axes."""
+    """Number of points in a unit of the Axes."""
     across = ax.bbox.width / abs(np.diff(ax.get_xlim())[0])
     down = ax.bbox.height / abs(np.diff(ax.get_ylim())[0])
     return min(across, down) * 72 / ax.figure.dpi

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def choose(components, heaviness):
-    """Indices of components: those given, or so many of the heaviest."""
+    """Indices of the components to draw: those given, or as many of the heaviest as asked for."""
     n = len(heaviness)
     if components is None:
         components = n

@@ -21,7 +21,7 @@ class LowerBoundDisplay:
     Parameters
     ----------
     lower_bounds : list of float
-        Mean log-likelihood per image after each pass.
+        Mean log-likelihood per image that each pass found, as in `lower_bounds_`.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ def tile_shape(pictures):
 
 
 def limits(images):
-    """Values of black and white that suit all images: those of bytes, or least and greatest."""
+    """Values of black and of white: 0 and 255 for uint8, else the least and the greatest."""
     images = np.asarray(images)
     # As floats: the difference of two small integers may overflow, and bools have none.
     return (0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
@@ -39,9 +39,9 @@ def scaled(pictures, limits):
 def stretched(pictures, limits=None):
     """Pictures between 0 and 1, each of them stretched to its own range of brightness.
 
-    Colour is what a channel differs by from the mean of the channels. It is drawn on one scale for
-    all pictures, from `limits` or from their own range: stretched one by one, pale pictures would
-    look as vivid as the most colourful.
+    Colour is the difference of a channel from the mean of the channels. It has one scale for all
+    pictures, given by `limits` or by the range of all: if each picture had its own, pale pictures
+    would look as vivid as the most colourful.
     """
     pictures = _visible(np.asarray(pictures, dtype=float))
     if pictures.shape[-1] != 3 or are_signals(pictures):
@@ -61,15 +61,15 @@ def _stretched(pictures, least, low, high):
     spread, middle = top - bottom, (bottom + top) / 2
     scale = np.maximum(spread, least)
     scale[scale == 0] = 1
-    # What does not fill its own scale lies about where it would on the shared one.
+    # A picture that does not fill its own scale lies about where it would on a shared one.
     room = spread / scale / 2
     level = np.clip(_between(middle, low, high), room, 1 - room)
     return level + (pictures - middle) / scale
 
 
 def _colour_range(pictures):
-    """Least and greatest value of colour pictures, widened if they hold little else than colour."""
-    # Zero belongs to the range: it is black in pixels, and no contrast in normalised patches.
+    """Range of colour pictures, without extremes; wider if they hold little else than colour."""
+    # The range contains zero, which is black in pixels, and no contrast in normalised patches.
     low, high = np.percentile(pictures, [1, 99])
     low, high = min(0, low), max(0, high)
     deviation = np.sqrt(pictures.var(axis=(1, 2, 3)).mean())
@@ -82,7 +82,7 @@ def _between(values, low, high):
 
 
 def _visible(pictures):
-    """Channels that can be shown: three are colours, else the mean; each that of a signal."""
+    """Channels to draw: all three of colours, all of a signal, otherwise their mean."""
     if pictures.shape[-1] == 3 or are_signals(pictures):
         return pictures
     return pictures.mean(axis=-1, keepdims=True)

@@ -59,8 +59,10 @@ def test_bytes_are_drawn_from_0_to_255(display):
 
 
 @pytest.mark.parametrize("display", OF_IMAGES)
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("dtype", [bool, "i1", "i2", "i4", "i8", "u2", "u4", ">i2", ">f8", "f2"])
+@pytest.mark.parametrize(
+    ("dtype", "channels"),
+    [(bool, 1), (bool, 3), ("i1", 1), ("i1", 3), ("i8", 1), ("u2", 3), (">i2", 1), ("f2", 3)],
+)
 def test_typed_images_look_like_their_float_copies(display, channels, dtype):
     X = images(12, channels, seed=3)
     X = (X > 0.5) if dtype is bool else (250 * X - 125 * (np.dtype(dtype).kind != "u"))
