@@ -127,7 +127,7 @@ class KernelDisplay:
         self : KernelDisplay
             The display, drawn.
         """
-        kernels = np.asarray(self.kernels)
+        kernels = to_numpy(self.kernels)
         kernels = scaled(kernels, limits(kernels)) if shared_scale else stretched(kernels)
         n_columns = n_columns or math.ceil(math.sqrt(len(kernels)))
         height, width = tile_shape(kernels)

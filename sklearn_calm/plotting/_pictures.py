@@ -26,7 +26,6 @@ def tile_shape(pictures):
 
 def limits(images):
     """Values of black and of white: 0 and 255 for uint8, else the least and the greatest."""
-    images = np.asarray(images)
     # As floats: the difference of two small integers may overflow, and bools have none.
     return (0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
 

@@ -168,10 +168,11 @@ class ResponsibilityDisplay:
         self : ResponsibilityDisplay
             The display, drawn.
         """
-        bounds = limits(self.images)
-        images = scaled(self.images, bounds)
-        kernels = scaled(self.kernels, bounds) if shared_scale else stretched(self.kernels)
-        maps = np.clip(self.responsibilities, 0, 1)
+        images, kernels = to_numpy(self.images), to_numpy(self.kernels)
+        bounds = limits(images)
+        images = scaled(images, bounds)
+        kernels = scaled(kernels, bounds) if shared_scale else stretched(kernels)
+        maps = np.clip(to_numpy(self.responsibilities), 0, 1)
         (height, width), picture, overlay = self._boxes(images)
         n, m = maps.shape[0], maps.shape[3]
         header = 0.75 * min(height, width)

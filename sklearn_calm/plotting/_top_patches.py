@@ -176,9 +176,9 @@ class TopPatchesDisplay:
         self : TopPatchesDisplay
             The display, drawn.
         """
-        bounds = limits(self.images)
-        kernels = scaled(self.kernels, bounds) if shared_scale else stretched(self.kernels)
-        images, corners = np.asarray(self.images), np.asarray(self.corners)
+        images, kernels, corners = map(to_numpy, (self.images, self.kernels, self.corners))
+        bounds = limits(images)
+        kernels = scaled(kernels, bounds) if shared_scale else stretched(kernels)
         tiles = images if whole_images else _cut(images, corners, kernels.shape[1:3])
         (m, n_patches), tiles = tiles.shape[:2], tiles.reshape(-1, *tiles.shape[2:])
         to_scale = scaled if whole_images or shared_scale else stretched

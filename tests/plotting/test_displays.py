@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from _drawing import ALL, OF_IMAGES, draw, drawn_pixels, fitted, images, stretched
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm.plotting import KernelDisplay, ResponsibilityDisplay
+from sklearn_calm.plotting import KernelDisplay, ResponsibilityDisplay, TopPatchesDisplay
 
 
 @pytest.mark.parametrize("display", ALL)
@@ -84,6 +84,23 @@ def test_other_libraries(display, from_numpy):
     pixels = drawn_pixels(draw(display, learned, from_numpy(X)))
     assert pixels.shape == expected.shape
     assert np.mean(np.abs(pixels - expected) > 0.02) < 0.01
+
+
+def test_displays_of_arrays_of_other_libraries(from_numpy):
+    kernels, X = np.random.default_rng(0).random((2, 2, 4, 4, 1))
+    corners, extent = np.zeros((2, 1, 2), int), (-0.5, 3.5, 3.5, -0.5)
+
+    def pixels(convert):
+        some, few = convert(kernels), convert(X)
+        displays = [
+            KernelDisplay(some),
+            ResponsibilityDisplay(few, convert(X[..., [0, 0]]), some, extent=extent),
+            TopPatchesDisplay(convert(X[:, None]), convert(corners), some),
+        ]
+        return [drawn_pixels(display.plot()) for display in displays]
+
+    for shown, expected in zip(pixels(from_numpy), pixels(np.ndarray.tolist), strict=True):
+        np.testing.assert_array_equal(shown, expected)
 
 
 @pytest.mark.parametrize("display", OF_IMAGES)
