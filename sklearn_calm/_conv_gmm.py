@@ -43,7 +43,6 @@ from sklearn_calm._state import (
 )
 from sklearn_calm._validation import (
     check_container,
-    check_grid,
     check_weights,
     find_pooler,
 )
@@ -155,9 +154,16 @@ class ConvGMMFeatures(
         Standard deviation of a Gaussian window, in units of the height of a region vertically and
         of its width horizontally. Used by ``pool_window="gaussian"`` only; 0.4 to 0.8 are usual.
 
+    polarity : {"positive", "both"}, default="positive"
+        Which scores become features with ``pooling="triangle"``: "positive", those above the mean
+        of all components; "both", also those below it, which makes twice as many features. The
+        classifier then learns from what a patch is unlike, too, for the time of few kernels. Other
+        poolings take "positive" only.
+
     flatten : bool, default=True
         Whether features are rows, for a classifier. False keeps them as pooled maps, of shape
-        (n, grid rows, grid columns, n_components), which are images for a next layer.
+        (n, grid rows, grid columns, n_components), which are images for a next layer. With
+        ``polarity="both"`` they have twice as many channels, the positive ones first.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
         Starting kernels.
@@ -320,6 +326,7 @@ class ConvGMMFeatures(
         "pool_grid": [POSITIVE_INT, tuple, list],
         "pool_window": [StrOptions(set(WINDOWS))],
         "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
+        "polarity": [StrOptions({"positive", "both"})],
         "flatten": ["boolean"],
         "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
         "n_init": [POSITIVE_INT],
@@ -353,6 +360,7 @@ class ConvGMMFeatures(
         pool_grid: int | tuple[int, int] = 4,
         pool_window: Literal["box", "gaussian"] = "box",
         pool_width: float = 0.5,
+        polarity: Literal["positive", "both"] = "positive",
         flatten: bool = True,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
         n_init: int = 1,
@@ -382,6 +390,7 @@ class ConvGMMFeatures(
         self.pool_grid = pool_grid
         self.pool_window = pool_window
         self.pool_width = pool_width
+        self.polarity = polarity
         self.flatten = flatten
         self.init_params = init_params
         self.n_init = n_init
@@ -473,10 +482,10 @@ class ConvGMMFeatures(
         Returns
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
-            Ordered as `get_feature_names_out` says. With ``pooling=None`` the maps,
-            (n, rows, columns, n_components); with ``flatten=False`` the pooled maps,
-            (n, grid rows, grid columns, n_components). float64 for float64 images, else float32;
-            of the library and on the device of X.
+            Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``. With
+            ``pooling=None`` the maps, (n, rows, columns, n_components); with ``flatten=False`` the
+            pooled maps, (n, grid rows, grid columns, n_components). float64 for float64 images,
+            else float32; of the library and on the device of X.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
@@ -485,7 +494,7 @@ class ConvGMMFeatures(
         images = check_images(self, X, method="transform")
         if is_dask(X):
             return map_blocks(self, "transform", images, self._features_shape())
-        pooler = find_pooler(self, self._model.geometry.map_shape)
+        pooler = self._pooler()
         layer = feature_layer(self._layer, self._model, pooler, images.placement, Scratch())
         step = partial(batch_features, images=images, layer=layer, pooler=pooler)
         features = map_batches(self, step, images, by_row=pools_by_row(layer, pooler))
@@ -544,7 +553,7 @@ class ConvGMMFeatures(
         return float(np.average(scores, weights=sample_weight))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the features: region and component.
+        """Names of the features: region, component, and polarity where there are both.
 
         Parameters
         ----------
@@ -554,21 +563,25 @@ class ConvGMMFeatures(
         Returns
         -------
         names : ndarray of str objects
-            "convgmmfeatures_row0_column1_component2" and so on.
+            "convgmmfeatures_row0_column1_component2" and so on. With ``polarity="both"`` each
+            region has the names that end in "_positive" first and then those in "_negative".
         """
         check_is_fitted(self)
         check_input_features(self, input_features)
-        if self._gives_maps():
+        pooler = self._pooler()
+        if pooler is None or not self.flatten:
             raise ValueError(
                 "pooling=None and flatten=False give maps, which have no columns to name."
             )
-        n_rows, n_columns = self._region_grid()
+        n_components = self.conv_bias_.shape[0]
+        n_rows, n_columns, _ = pooler.features_shape(n_components)
         prefix = type(self).__name__.lower()
         names = [
-            f"{prefix}_row{row}_column{column}_component{component}"
+            f"{prefix}_row{row}_column{column}_component{component}{polarity}"
             for row in range(n_rows)
             for column in range(n_columns)
-            for component in range(self.conv_bias_.shape[0])
+            for polarity in (("_positive", "_negative") if pooler.both else ("",))
+            for component in range(n_components)
         ]
         return np.asarray(names, dtype=object)
 
@@ -603,15 +616,16 @@ class ConvGMMFeatures(
         tags.array_api_support = True
         return tags
 
-    def _region_grid(self):
-        return check_grid("pool_grid", self.pool_grid, self._model.geometry.map_shape)
+    def _pooler(self):
+        return find_pooler(self, self._model.geometry.map_shape)
 
     def _features_shape(self):
         """Shape of the features of one image."""
-        pooled = self.pooling is not None
-        grid = self._region_grid() if pooled else self._model.geometry.map_shape
-        shape = (*grid, self.conv_bias_.shape[0])
-        return shape if self._gives_maps() else (math.prod(shape),)
+        pooler, n_components = self._pooler(), self.conv_bias_.shape[0]
+        if pooler is None:
+            return *self._model.geometry.map_shape, n_components
+        shape = pooler.features_shape(n_components)
+        return (math.prod(shape),) if self.flatten else shape
 
     def _gives_maps(self):
         return self.pooling is None or not self.flatten

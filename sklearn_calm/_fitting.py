@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn_calm._arrays.execution import Execution, single_threaded_blas
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._batches import batch_size_of, workers_of
+from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._mixture.history import SILENT, History
 from sklearn_calm._mixture.starting import patch_model, prepare, start
 from sklearn_calm._mixture.stepwise import stepwise_stage, stream_step
@@ -51,6 +52,7 @@ def fit(features, images, task, *, continued, stepwise):
     )
     vars(features).update(task.attributes(best))
     warn_of_fit(first, best)
+    warn_of_zeros(features)
     task.end(best)
 
 
@@ -73,6 +75,8 @@ def partial_fit(features, images, *, first):
     rate = (features.learning_offset + n_steps) ** -features.learning_decay
     em = make_em(features, images, model, rng)
     step = stream_step(em, parameters, past, rate)
+    if first:
+        warn_of_zeros(features)
     vars(features).update(stream_attributes(None if first else features, step, model, images))
 
 
@@ -160,6 +164,18 @@ def warn_of_fit(first, best):
         )
 
 
-def _warn(message):
+def warn_of_zeros(features):
+    """Warn of a pooling that compares the only component with itself."""
+    pooling = POOLINGS.get(features.pooling)
+    if features.n_components == 1 and pooling is not None and pooling.rectified:
+        _warn(
+            f'n_components=1 with pooling="{features.pooling}" makes all features zero: each '
+            'component is compared with the mean of all. Set pooling="logsumexp", or raise '
+            "n_components.",
+            UserWarning,
+        )
+
+
+def _warn(message, category=ConvergenceWarning):
     # The level of who calls `fit` of the estimator, through its decorator.
-    warnings.warn(message, ConvergenceWarning, stacklevel=6)
+    warnings.warn(message, category, stacklevel=6)

@@ -215,16 +215,22 @@ def check_grid(name, grid, map_shape):
 
 def find_pooler(estimator, map_shape):
     """What an estimator pools maps by; None where the maps are its features."""
-    if estimator.pooling is None:
+    pooling, window = POOLINGS.get(estimator.pooling), estimator.pool_window
+    if estimator.polarity == "both" and not (pooling and pooling.rectified):
+        raise ValueError(
+            f'polarity="both" with pooling={estimator.pooling!r}: only what is cut off at zero has '
+            'two polarities. Set polarity="positive", or pooling="triangle".'
+        )
+    if pooling is None:
         return None
-    pooling, window = POOLINGS[estimator.pooling], estimator.pool_window
     if window != "box" and not pooling.weighted:
         raise ValueError(
             f'pooling="{estimator.pooling}" with pool_window="{window}": positions cannot count in '
             'part there. Set pool_window="box", or choose another pooling.'
         )
     grid = check_grid("pool_grid", estimator.pool_grid, map_shape)
-    return Pooler(pooling, Windows.from_grid(window, estimator.pool_width, grid, map_shape))
+    windows = Windows.from_grid(window, estimator.pool_width, grid, map_shape)
+    return Pooler(pooling, windows, estimator.polarity == "both")
 
 
 def grid_or_name(assignment):

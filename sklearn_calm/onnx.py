@@ -16,7 +16,6 @@ from sklearn_calm._mixture.model import ConvLayer
 from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import (
     check_geometry,
-    check_grid,
     check_shape,
     find_pooler,
     grid_or_name,
@@ -52,8 +51,8 @@ def to_onnx(
     Parameters
     ----------
     model : estimator
-        A fitted model. Its parameters must be those of the fit; only `pooling`,
-        `pool_grid`, `pool_window`, `pool_width` and `flatten` may have been changed since.
+        A fitted model. Its parameters must be those of the fit; only `pooling`, `pool_grid`,
+        `pool_window`, `pool_width`, `polarity` and `flatten` may have been changed since.
     X : array-like of shape (n, height, width[, n_channels]) or (n, n_features), or None
         Images as the graph will be given them; only the shape and dtype of the first are read.
     initial_types : list of tuples or None, default=None
@@ -188,9 +187,10 @@ def _output_shape(model):
     """Shape of the features of one image."""
     map_shape = _fitted_geometry(model).map_shape
     n_components = len(model.conv_bias_)
-    if model.pooling is None:
+    pooler = find_pooler(model, map_shape)
+    if pooler is None:
         return *map_shape, n_components
-    shape = (*check_grid("pool_grid", model.pool_grid, map_shape), n_components)
+    shape = pooler.features_shape(n_components)
     return (math.prod(shape),) if model.flatten else shape
 
 
@@ -326,6 +326,8 @@ def _features(nodes, maps, model, geometry):
         cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
         cells = share_cells(pooler.pooling, cells, geometry.map_shape)
         maps = _responsibilities(nodes, maps, cells)
+    if pooler.both:
+        maps = nodes("Concat", maps, nodes("Neg", maps), axis=COMPONENT)
     if pooler.pooling.rectified:
         maps = nodes("Relu", maps)
     pooled = pooler.pooling.add_nodes(nodes, maps, pooler.windows)

@@ -390,17 +390,19 @@ def window_counts(window, grid, rows, cols, width=None):
     return counts
 
 
-def pool(joint, gamma, pooling, pool_grid, patch_length=None, window="box", width=None):
+def pool(joint, gamma, pooling, pool_grid, patch_length=None, window="box", width=None, both=False):
     """Pool maps (rows, cols, K) over a (grid rows, grid cols) grid of regions.
 
     Returns (grid rows * grid cols * K,), by region row, region column, component (fastest).
-    Tempered shares need to know how many values a patch has.
+    Tempered shares need to know how many values a patch has. Triangles of both polarities are
+    (grid rows * grid cols * 2 K,): in each region the positive ones of all components come first.
     """
     rows, cols, n_components = joint.shape
     positions = [(r, c) for r in range(rows) for c in range(cols)]
+    signs = [1, -1] if both else [1]
     features = []
     for count in window_counts(window, pool_grid, rows, cols, width):
-        for k in range(n_components):
+        for k, sign in [(k, sign) for sign in signs for k in range(n_components)]:
             if pooling == "logsumexp":
                 feature = logsumexp(joint[:, :, k], b=count)
             elif pooling == "max":
@@ -409,20 +411,20 @@ def pool(joint, gamma, pooling, pool_grid, patch_length=None, window="box", widt
                 feature = 0.0
                 for u in positions:
                     share = None if gamma is None else gamma[u]
-                    feature += count[u] * averaged(joint[u], share, pooling, k, patch_length)
+                    feature += count[u] * averaged(joint[u], share, pooling, k, sign, patch_length)
                 feature /= np.sum(count)
             features.append(feature)
     return np.array(features)
 
 
-def averaged(scores, shares, pooling, k, patch_length=None):
+def averaged(scores, shares, pooling, k, sign, patch_length=None):
     """What the mean over a region is of: of component k at a position, of l and gamma (K,)."""
     if pooling == "mean":
         return shares[k]
     if pooling == "tempered":
         return np.exp(scores[k] / patch_length - logsumexp(scores / patch_length))
     if pooling == "triangle":
-        return max(0, scores[k] - np.mean(scores))
+        return max(0, sign * (scores[k] - np.mean(scores)))
     raise ValueError(f"Unknown pooling {pooling!r}.")
 
 

@@ -278,6 +278,7 @@ BAD_OPTIONS = [
     ("pool_width", 0),
     ("pool_width", np.inf),
     ("pool_width", "wide"),
+    ("polarity", "negative"),
     ("flatten", None),
     ("init_params", "kmeans"),
     ("init_params", 3.0),
@@ -492,6 +493,18 @@ def test_the_maximum_takes_boxes_only(method):
         model.fit(X)
     model.set_params(pool_window="gaussian")
     words = all_of('pooling="max"', 'Set pool_window="box"', "choose another pooling")
+    with pytest.raises(ValueError, match=words):
+        getattr(model, method)(X)
+
+
+@pytest.mark.parametrize("pooling", ["logsumexp", "max", "mean", "tempered", None])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
+def test_only_triangles_have_two_polarities(pooling, method):
+    model = small(pooling=pooling)
+    if method == "transform":
+        model.fit(X)
+    model.set_params(polarity="both")
+    words = all_of(f"pooling={pooling!r}", 'Set polarity="positive", or pooling="triangle"')
     with pytest.raises(ValueError, match=words):
         getattr(model, method)(X)
 

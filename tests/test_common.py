@@ -28,6 +28,7 @@ CONFIGURATIONS = [
     ConvGMMFeatures(**TINY, assignment=(1, 1), pooling="max", normalize=None, whiten=False),
     ConvGMMFeatures(**TINY, patch_size=2, padding=1),
     ConvGMMFeatures(**TINY, patch_size=2, stride=2, padding=1, pooling="max", normalize=None),
+    ConvGMMFeatures(**TINY, patch_size=2, pool_window="gaussian", polarity="both"),
     ConvGMMFeatures(**TINY, patch_size=2, pooling="logsumexp", n_jobs=2, batch_size=3, n_init=2),
     ConvGMMFeatures(**TINY, patch_size=2, init_params="random_from_data", reg_covar=0),
 ]
@@ -45,6 +46,8 @@ UNLISTED = [
 ]
 
 
+# Some checks set n_components=1 by themselves.
+@pytest.mark.filterwarnings("ignore:n_components=1 with pooling:UserWarning")
 @parametrize_with_checks(CONFIGURATIONS)
 def test_sklearn_check(estimator, check):
     """Every listed check, with no expected failures."""

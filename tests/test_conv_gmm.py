@@ -239,6 +239,35 @@ def test_names_and_columns_have_the_same_order(pooling):
         assert_allclose(column, twin[:, row, left, component], rtol=1e-9, atol=1e-12)
 
 
+def test_names_of_both_polarities():
+    X = make_images(20)
+    model = small(pool_grid=(2, 3), polarity="both").fit(X)
+    features, names = model.transform(X), model.get_feature_names_out()
+    assert len(set(names)) == features.shape[1] == 36
+    alone = model.set_params(polarity="positive")
+    columns = dict(zip(alone.get_feature_names_out(), alone.transform(X).T, strict=True))
+    means = model.set_params(pooling=None).transform(X)
+    means = means - means.mean(axis=-1, keepdims=True)
+    for column, name in zip(features.T, names, strict=True):
+        kind, polarity = name.rsplit("_", 1)
+        row, left, k = map(int, re.findall(r"\d", kind))
+        region = means[:, 3 * row : 3 * row + 3, [0, 2, 4, 7][left] : [0, 2, 4, 7][left + 1], k]
+        negative = columns[kind] - region.mean(axis=(1, 2))
+        expected = {"positive": columns[kind], "negative": negative}[polarity]
+        assert_allclose(column, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_one_component_by_triangle_warns_of_zeros(method):
+    X = make_images(26)
+    words = r'n_components=1 with pooling="triangle" .* zero: .* Set pooling="logsumexp"'
+    with pytest.warns(UserWarning, match=words) as record:
+        model = getattr(small(n_components=1), method)(X)
+    assert [warning.filename for warning in record] == [__file__]
+    assert_array_equal(model.transform(X), 0)
+    getattr(small(n_components=1, pooling="logsumexp"), method)(X)
+
+
 def test_score_is_the_mean_of_score_samples():
     X = make_images(21)
     model = small().fit(X)
@@ -289,7 +318,7 @@ def test_tol_stops():
 
 
 def test_no_tol_makes_every_pass():
-    model = small(max_iter=40, n_components=1).fit(make_images(25))
+    model = small(max_iter=40, n_components=1, pooling="logsumexp").fit(make_images(25))
     assert model.n_iter_ == 40
     assert not model.converged_
 

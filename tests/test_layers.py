@@ -74,6 +74,15 @@ def test_pooled_maps_are_the_features_not_flattened(pooling, pool_grid, seed):
     assert_array_equal(found.reshape(60, -1), features)
 
 
+def test_maps_of_both_polarities_have_the_positive_channels_first():
+    X = images(5)
+    model = layer(3, pool_grid=(3, 2), flatten=False).fit(X)
+    positive = model.transform(X)
+    found = model.set_params(polarity="both").transform(X)
+    assert found.shape == (60, 3, 2, 6)
+    assert_array_equal(found[..., :3], positive)
+
+
 def test_one_region_a_position_leaves_maps_as_they_are():
     X = images(2)
     model = layer(3, pooling="max", pool_grid=100, flatten=False).fit(X)

@@ -91,6 +91,15 @@ def test_every_window(pooling, pool_width, pool_grid):
     assert_same_features(model.set_params(pool_window="gaussian", pool_width=pool_width), X)
 
 
+@pytest.mark.parametrize("pool_window", ["box", "gaussian"])
+@pytest.mark.parametrize("flatten", [True, False])
+@pytest.mark.parametrize(("normalize", "whiten"), PREPROCESSINGS)
+def test_both_polarities(pool_window, flatten, normalize, whiten):
+    X = images(3, 7, 8)
+    options = {"patch_size": 3, "normalize": normalize, "whiten": whiten, "flatten": flatten}
+    assert_same_features(fitted(X, polarity="both", pool_window=pool_window, **options), X)
+
+
 def test_windows_over_signals():
     X = images(2, 12, 2)
     options = {"patch_size": (1, 4), "image_shape": (1, 12, 2), "pool_window": "gaussian"}

@@ -57,6 +57,12 @@ class Pooler(NamedTuple):
 
     pooling: Pooling
     windows: Windows
+    both: bool = False  # polarities: what is negative counts as well, in features of its own
+
+    def features_shape(self, n_components):
+        """Shape of the features of one image: (grid rows, grid columns, channels)."""
+        n_channels = 2 * n_components if self.both else n_components
+        return self.windows.log_rows.shape[0], self.windows.log_columns.shape[0], n_channels
 
 
 def pool(maps, pooler):
@@ -77,7 +83,7 @@ def pool(maps, pooler):
 
 
 def pool_rectified(rows, scale, pooler):
-    """Mean of what is positive over each region of a grid (eq. 20).
+    """Mean of what is positive over each region of a grid (eq. 20), and of what is negative (29).
 
     Parameters
     ----------
@@ -90,14 +96,17 @@ def pool_rectified(rows, scale, pooler):
     Returns
     -------
     features : ndarray of shape (n, grid rows * grid columns * K)
-        Ordered as those of `pool`.
+        Ordered as those of `pool`. Of both polarities there are 2 K of each region, the positive
+        ones of all components first.
     """
-    return _mean_of_rows(_rectified(rows), scale, pooler.windows)
+    return _mean_of_rows(_rectified(rows, pooler.both), scale, pooler.windows)
 
 
-def _rectified(rows):
+def _rectified(rows, both):
     zeros = None
     for row in rows:
+        if both:
+            row = array_namespace(row).concat([row, -row], axis=2)
         zeros = array_namespace(row).zeros_like(row) if zeros is None else zeros
         yield rectify(row, zeros)
 

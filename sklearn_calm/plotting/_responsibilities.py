@@ -206,7 +206,8 @@ class ResponsibilityDisplay:
 def _responsibilities(features, X):
     """Responsibilities of all components at all positions: (n, rows, columns, K)."""
     # A deep copy: a shallow one shares the setting of its output.
-    mapped = copy.deepcopy(features).set_params(pooling=None).set_output(transform="default")
+    mapped = copy.deepcopy(features).set_output(transform="default")
+    mapped.set_params(pooling=None, polarity="positive")
     maps = to_numpy(mapped.transform(X)).swapaxes(0, 1)
     return responsibilities(maps, features._model.cells).swapaxes(0, 1)
 

@@ -54,6 +54,7 @@ SETTINGS = {
     "grid": {"assignment": (2, 3), "pooling": "mean", "padding": 1, "stride": 2},
     "maps": {"pooling": None, "normalize": None, "noise_variance": 0.5, "learn_weights": False},
     "windows": {"pool_window": "gaussian", "pool_width": 0.7, "pool_grid": (2, 3)},
+    "both": {"polarity": "both", "pool_window": "gaussian"},
     "soft sums": {"pooling": "logsumexp", "pool_window": "gaussian"},
     "max": {"pooling": "max", "whiten": False, "assignment": "image", "padding": (0, 2)},
 }

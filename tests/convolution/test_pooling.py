@@ -22,13 +22,13 @@ windows = pytest.mark.parametrize(
 )
 
 
-def make_pooler(pooling, window, width, grid, map_shape):
-    return Pooler(POOLINGS[pooling], Windows.from_grid(window, width, grid, map_shape))
+def make_pooler(pooling, window, width, grid, map_shape, both=False):
+    return Pooler(POOLINGS[pooling], Windows.from_grid(window, width, grid, map_shape), both)
 
 
-def literal(maps, pooling, grid, window, width):
+def literal(maps, pooling, grid, window, width, both=False):
     """What the twin makes of maps (n, rows, columns, K)."""
-    return [_reference.pool(m, m, pooling, grid, 1, window, width) for m in maps]
+    return [_reference.pool(m, m, pooling, grid, 1, window, width, both) for m in maps]
 
 
 @pytest.mark.parametrize("pooling", ["logsumexp", "max", "mean"])
@@ -49,16 +49,18 @@ def test_pooling_is_that_of_the_twin(pooling, window, width, grid, map_shape, se
 @windows
 @grids
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_triangle_pooling_is_that_of_the_twin(window, width, grid, map_shape, dtype):
+@pytest.mark.parametrize("both", [False, True])
+def test_triangle_pooling_is_that_of_the_twin(window, width, grid, map_shape, dtype, both):
     rng = np.random.default_rng(3)
     joint = rng.normal(size=(2, *map_shape, 3)) * 3
     scale = rng.uniform(0.3, 3, size=(2, *map_shape)).transpose(1, 0, 2).astype(dtype)
     maps = (joint - joint.mean(axis=-1, keepdims=True)).transpose(1, 0, 2, 3).astype(dtype)
-    pooler = make_pooler("triangle", window, width, grid, map_shape)
+    pooler = make_pooler("triangle", window, width, grid, map_shape, both)
     features = pool_rectified(maps / scale[..., None], scale, pooler)
     assert features.dtype == dtype
     rtol = 1e-5 if dtype == np.float32 else 1e-11
-    expected = literal(joint, "triangle", grid, window, width)
+    expected = literal(joint, "triangle", grid, window, width, both)
+    assert features.shape == (2, np.prod(pooler.features_shape(3)))
     assert_allclose(features, expected, rtol=rtol, atol=rtol)
 
 
@@ -110,3 +112,17 @@ def test_windows_that_vanish_give_the_map_itself(pooling, seed):
     expected = maps.transpose(1, 0, 2, 3).reshape(2, -1)
     pooler = make_pooler(pooling, "gaussian", 1e-300, (5, 6), (5, 6))
     assert_allclose(pool(maps.copy(), pooler), expected, rtol=1e-12)
+
+
+@windows
+@grids
+@pytest.mark.parametrize("seed", [8, 9])
+def test_positive_less_negative_is_the_mean(window, width, grid, map_shape, seed):
+    maps = np.random.default_rng(seed).normal(size=(map_shape[0], 2, map_shape[1], 3))
+    scale = np.ones(maps.shape[:3])
+    both = make_pooler("triangle", window, width, grid, map_shape, both=True)
+    features = pool_rectified(maps.copy(), scale, both).reshape(2, -1, 2, 3)
+    means = pool(maps.copy(), make_pooler("mean", window, width, grid, map_shape))
+    difference = features[:, :, 0] - features[:, :, 1]
+    assert_allclose(difference.reshape(2, -1), means, rtol=1e-10, atol=1e-12)
+    assert features.min() >= 0

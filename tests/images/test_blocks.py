@@ -26,7 +26,7 @@ from sklearn_calm._images.reader import Images
 SETTINGS = {
     "defaults": {},
     "image": {"assignment": "image", "pooling": "logsumexp"},
-    "windows": {"pool_window": "gaussian", "pool_width": 0.7},
+    "windows": {"pool_window": "gaussian", "pool_width": 0.7, "polarity": "both"},
     "raw": {"assignment": (2, 2), "normalize": None, "whiten": False, "pooling": "max"},
     "stream of passes": {"assignment": "image", "max_iter": 3, "tol": 0, "padding": 1},
 }

@@ -50,6 +50,24 @@ def test_features_are_those_of_the_twin(
     assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@pytest.mark.parametrize("window", ["box", "gaussian"])
+@patch_types
+def test_both_polarities_are_those_of_the_twin(preprocessing, window, patch_type):
+    rng = np.random.default_rng(9)
+    problem = make_problem(rng, "image", preprocessing)
+    parameters = problem.parameters(rng)
+    pooler = make_pooler(problem, "triangle", (3, 2), window, 0.7, both=True)
+    layer = folded(conv_layer(parameters, problem.model), pooler)
+    layer = layer.prepared(problem.model, numpy_in(np.float64), patch_type=patch_type)
+    features = batch_features(slice(None), problem.images, layer, pooler)
+    expected = [
+        _reference.pool(joint, None, "triangle", (3, 2), None, window, 0.7, both=True)
+        for joint, _ in literal_maps(problem, parameters)
+    ]
+    assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 @pytest.mark.parametrize("seed", [1, 2])

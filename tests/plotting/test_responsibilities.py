@@ -9,14 +9,17 @@ from sklearn_calm.plotting._pictures import stretched
 
 
 @pytest.mark.parametrize("assignment", ["patch", "image", (2, 2)])
-@pytest.mark.parametrize("pooling", ["triangle", None])
-def test_responsibilities_are_those_of_the_twin(assignment, pooling):
-    model = fitted(assignment=assignment, pooling=pooling)
+@pytest.mark.parametrize(
+    "options", [{}, {"pooling": None}, {"pool_window": "gaussian", "polarity": "both"}]
+)
+def test_responsibilities_are_those_of_the_twin(assignment, options):
+    model = fitted(assignment=assignment, **options)
     before = vars(model).copy()
     X = images(2, seed=1)
     display = ResponsibilityDisplay.from_estimator(model, X, components=[4, 2])
-    maps = model.set_params(pooling=None).transform(X)
-    model.set_params(pooling=pooling)
+    parameters = model.get_params()
+    maps = model.set_params(pooling=None, polarity="positive").transform(X)
+    model.set_params(**parameters)
     cells = _reference.cells(assignment, 4, 4)
     expected = [_reference.responsibilities(joint, cells)[..., [4, 2]] for joint in maps]
     np.testing.assert_allclose(display.responsibilities, expected, rtol=1e-6, atol=1e-9)
@@ -61,7 +64,13 @@ def test_where_a_planted_patch_is_found():
     for image, (row, column) in zip(X, corners, strict=True):
         image[row : row + 3, column : column + 3, 0] += cross
     model = ConvGMMFeatures(
-        1, patch_size=3, assignment="image", normalize=None, whiten=False, random_state=0
+        1,
+        patch_size=3,
+        assignment="image",
+        normalize=None,
+        whiten=False,
+        pooling="logsumexp",
+        random_state=0,
     ).fit(X)
     found = TopPatchesDisplay.from_estimator(model, X[:1]).corners[0, 0]
     offset = found - corners[0]
