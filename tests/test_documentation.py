@@ -165,10 +165,9 @@ def messages_of_the_package():
 
 def quoted_messages():
     """Kind and text of each warning and error that the page of answers quotes."""
-    blocks = re.findall(
-        r"^\.\. code-block:: text\n\n((?: {3}.*\n)+)", read("answers"), re.MULTILINE
-    )
-    return [" ".join(block.split()).split(": ", 1) for block in blocks]
+    block = r"^\.\. code-block:: text\n   :class: message\n\n((?: {3}.*\n)+)"
+    found = re.findall(block, read("answers"), re.MULTILINE)
+    return [" ".join(message.split()).split(": ", 1) for message in found]
 
 
 def test_quoted_messages_are_those_of_the_package():
