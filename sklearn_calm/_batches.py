@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
+
 from sklearn_calm._arrays.execution import Workers
-from sklearn_calm._arrays.namespace import find_placement, is_dask, to_numpy
+from sklearn_calm._arrays.namespace import find_placement, is_dask
 from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
+from sklearn_calm._images.layouts import warn_of_layout
 from sklearn_calm._images.reader import Images, home_of
+from sklearn_calm._mixture.preprocessing import layer_precision
 from sklearn_calm._sklearn import without_callbacks
 from sklearn_calm._validation import check_array, check_geometry, check_shape, check_weights
 
@@ -36,11 +40,18 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
         geometry = features._model.geometry
         check_shape(X, features.image_shape_, type(features).__name__)
     if sample_weight is not None:
-        sample_weight = check_weights(to_numpy(sample_weight), X.shape[0])
+        sample_weight = check_weights(sample_weight, X.shape[0])
     if lazy:
-        return BlockImages(X, geometry, sample_weight, features.backend)
-    placement = find_placement(features.backend, home_of(X))
-    return Images(X, geometry, sample_weight, placement)
+        images = BlockImages(X, geometry, sample_weight, features.backend)
+    else:
+        placement = find_placement(features.backend, home_of(X))
+        images = Images(X, geometry, sample_weight, placement)
+    if reset:
+        warn_of_layout(images, X.shape, features.image_shape, stacklevel=5)
+    if reset and not (features.warm_start and hasattr(features, "means_")):
+        return images
+    least = layer_precision(features._layer, features.contrast_floor_)
+    return images.in_precision(np.promote_types(images.dtype, least))
 
 
 def workers_of(features, images):
@@ -55,14 +66,14 @@ def batch_size_of(features, images, n_components, *, by_row=False):
     return images.batch_size(n_components, by_row=by_row)
 
 
-def map_batches(features, step, images, *, by_row=False):
-    """Results of step(image_rows) for all batches, in one array where X is."""
+def map_batches(features, step, images, dtype, *, by_row=False):
+    """Results of step(image_rows) for all batches, in one array of a dtype where X is."""
     n_components = features.conv_bias_.shape[0]
     batches = images.batches(batch_size_of(features, images, n_components, by_row=by_row))
     blocks = workers_of(features, images).map(step, batches)
-    results, home = None, images.home
+    results, home = None, images.home._replace(dtype=np.dtype(dtype))
     for image_rows, block in zip(batches, blocks, strict=True):
-        block = home.asarray(block, cast=False)
+        block = home.asarray(block)
         if results is None:
             results = home.empty((len(images), *block.shape[1:]), block.dtype)
         results[image_rows, ...] = block
@@ -80,7 +91,7 @@ def map_blocks(features, method, images, shape, dtype=None):
     shape : tuple of int
         Shape of the result for one image.
     dtype : numpy dtype or None
-        Of the result; None is that in which images are worked on.
+        Of the result; None is that of features.
     """
     worker = without_callbacks(features).set_params(n_jobs=1)  # Dask's own threads share the work
-    return map_images(getattr(worker, method), images.X, shape, dtype or images.dtype)
+    return map_images(getattr(worker, method), images.X, shape, dtype or images.home.dtype)

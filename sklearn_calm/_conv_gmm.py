@@ -484,8 +484,8 @@ class ConvGMMFeatures(
         features : array of shape (n, grid rows * grid columns * n_components)
             Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``. With
             ``pooling=None`` the maps, (n, rows, columns, n_components); with ``flatten=False`` the
-            pooled maps, (n, grid rows, grid columns, n_components). float64 for float64 images,
-            else float32; of the library and on the device of X.
+            pooled maps, (n, grid rows, grid columns, n_components). float64 for images of float64
+            and of integers of 32 bits or more, else float32; of the library and on the device of X.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
@@ -497,7 +497,9 @@ class ConvGMMFeatures(
         pooler = self._pooler()
         layer = feature_layer(self._layer, self._model, pooler, images.placement, Scratch())
         step = partial(batch_features, images=images, layer=layer, pooler=pooler)
-        features = map_batches(self, step, images, by_row=pools_by_row(layer, pooler))
+        features = map_batches(
+            self, step, images, images.home.dtype, by_row=pools_by_row(layer, pooler)
+        )
         shape = (len(images), *self._features_shape())
         return array_namespace(features).reshape(features, shape)
 
@@ -528,7 +530,7 @@ class ConvGMMFeatures(
             layer=self._layer.prepared(self._model, images.placement, Scratch()),
             noise_variance=self.noise_variance_,
         )
-        return map_batches(self, step, images)
+        return map_batches(self, step, images, np.float64)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per image.

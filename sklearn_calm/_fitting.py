@@ -40,6 +40,7 @@ def fit(features, images, task, *, continued, stepwise):
         check_continued(features.means_, features.n_components, images.geometry)
     known = features._model.preprocessing if continued else None
     prepared = prepare_images(features, images, rng, known)
+    images = images.in_precision(prepared.sample.patches.dtype)
     starts = starting_parameters(features, prepared, images.geometry, rng, continued)
     first = next(starts)
     task = task.with_attributes(partial(fit_attributes, model=prepared.whole, images=images))
@@ -61,6 +62,7 @@ def partial_fit(features, images, *, first):
     rng = check_random_state(features.random_state)
     if first:
         prepared = prepare_images(features, images, rng)
+        images = images.in_precision(prepared.sample.patches.dtype)
         model = prepared.whole
         (parameters,) = starting_parameters(
             features, prepared._replace(model=model), images.geometry, rng, n_starts=1
@@ -80,7 +82,7 @@ def partial_fit(features, images, *, first):
     vars(features).update(stream_attributes(None if first else features, step, model, images))
 
 
-@single_threaded_blas()  # once, as looking for BLAS takes milliseconds
+@single_threaded_blas()
 def fit_best(starts, new_em, new_history, *, stepwise, observer=SILENT):
     """The run of EM with the best objective, of one from each of the starts.
 

@@ -43,7 +43,7 @@ def layer_attributes(parameters, model, home):
 def fit_attributes(fit, model, images):
     """All attributes of a fit to the images, or to patches that were sampled from them."""
     lower_bounds = list(fit.history.lower_bounds)
-    return layer_attributes(fit.parameters, model, images.home) | {
+    return layer_attributes(fit.parameters, model, images.model_home) | {
         "lower_bounds_": lower_bounds,
         "lower_bound_": lower_bounds[-1] if lower_bounds else math.nan,  # before the first pass
         "n_iter_": len(lower_bounds),
@@ -62,7 +62,7 @@ def stream_attributes(before, step, model, images):
     if before is not None:
         n_iter, n_reseeded = before.n_iter_, before.n_reseeded_
         n_samples_seen, lower_bounds = before.n_samples_seen_, before.lower_bounds_
-    return layer_attributes(parameters, model, images.home) | {
+    return layer_attributes(parameters, model, images.model_home) | {
         "lower_bounds_": [*lower_bounds, lower_bound],
         "lower_bound_": lower_bound,
         "n_iter_": n_iter + 1,

@@ -6,7 +6,8 @@ import numbers
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of
+from sklearn_calm._arrays.door import as_array, unmasked
+from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of, to_numpy
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
 from sklearn_calm._convolution.windows import Windows
@@ -16,6 +17,7 @@ from sklearn_calm._sklearn import check_same_namespace, check_sample_weight, out
 
 def check_array(X, estimator, *, reset, method=None):
     """X as an array of numbers: of NumPy, or as it is if another library's."""
+    X = as_array(X)
     if is_dask(X) or library_of(X) != "numpy":
         # scikit-learn takes arrays of other libraries only if it is told to.
         array_namespace(X)
@@ -146,8 +148,9 @@ def check_init(init_params, n_components, geometry):
     if isinstance(init_params, str):
         return init_params
     expected = (n_components, *geometry.kernel_shape)
+    init_params = unmasked(init_params, "init_params", kind="kernel")
     try:
-        init = np.asarray(init_params)
+        init = to_numpy(init_params)
         init = init.astype(np.float64, casting="same_kind" if init.dtype.kind == "c" else "unsafe")
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -177,6 +180,11 @@ def check_n_images(X):
 
 def check_weights(sample_weight, n_images):
     """Weights of images: float64, not negative, not all zero."""
+    if is_dask(sample_weight):
+        sample_weight = sample_weight.compute()
+    sample_weight = unmasked(sample_weight, "sample_weight")
+    if library_of(sample_weight) != "numpy":
+        sample_weight = to_numpy(sample_weight)
     images = np.broadcast_to(0.0, (n_images, 1))
     weights = check_sample_weight(sample_weight, images, dtype=np.float64, ensure_non_negative=True)
     if not weights.sum() > 0:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_calm._arrays.door import as_array
+from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
+from sklearn_calm._mixture.preprocessing import layer_precision
 from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import (
     check_geometry,
+    check_n_images,
     check_shape,
     find_pooler,
     grid_or_name,
@@ -151,7 +155,10 @@ def register() -> None:
 def _tensor_type(X):
     from skl2onnx.common.data_types import guess_data_type
 
-    first = np.asarray(X[:1])
+    X = as_array(X)
+    check_n_images(X)
+    first = to_numpy(X[:1])
+    first = first.astype(first.dtype.newbyteorder("="))
     if first.dtype.name not in DTYPES:
         raise ValueError(
             f"X has dtype {first.dtype}; skl2onnx takes {', '.join(DTYPES)}. Convert it with "
@@ -164,7 +171,7 @@ def _tensor_type(X):
 
 def _set_output_type(operator):
     """Check that the model and its input go together, and say what the output is."""
-    from skl2onnx.common.data_types import guess_tensor_type
+    from skl2onnx.common.data_types import DoubleTensorType, guess_tensor_type
 
     model = operator.raw_operator
     check_is_fitted(model)
@@ -178,9 +185,18 @@ def _set_output_type(operator):
     if all(isinstance(side, int) for side in sides):
         X = np.broadcast_to(np.float32(0), (1, *sides))
         check_shape(X, model.image_shape_, type(model).__name__)
-    # float64 stays float64, and all else becomes float32, as in `transform`.
+    # float64 and wide integers give float64, and all else float32, as in `transform`.
     operator.outputs[0].type = guess_tensor_type(operator.inputs[0].type)
+    if _is_wide(operator.inputs[0].type):
+        operator.outputs[0].type = DoubleTensorType()
     operator.outputs[0].type.shape = [n, *_output_shape(model)]
+
+
+def _is_wide(tensor_type):
+    """Whether float32 does not hold what a tensor may."""
+    from skl2onnx.common.data_types import DoubleTensorType, Int32TensorType, Int64TensorType
+
+    return isinstance(tensor_type, (DoubleTensorType, Int32TensorType, Int64TensorType))
 
 
 def _output_shape(model):
@@ -218,8 +234,10 @@ def _convert(scope, operator, container):
     model, (image,) = operator.raw_operator, operator.inputs
     geometry = _fitted_geometry(model)
     nodes = _Nodes(scope, container)
-    images = _images(nodes, image, geometry, centre=model.contrast_floor_ is not None)
-    maps = _maps(nodes, images, model, geometry)
+    layer, scale = _layer(model), _scale(model)
+    centre = model.contrast_floor_ is not None
+    images = _images(nodes, image, geometry, scale, centre=centre)
+    maps = _maps(nodes, images, layer, model, geometry, scale)
     nodes.give(_features(nodes, maps, model, geometry), operator.outputs[0])
 
 
@@ -266,8 +284,25 @@ class _Nodes:
         return name
 
 
-def _images(nodes, variable, geometry, *, centre):
-    """Read the input as padded float32 images (n, n_channels, height, width).
+def _layer(model):
+    n_components = len(model.conv_bias_)
+    return ConvLayer(
+        to_numpy(model.conv_weight_).reshape(n_components, -1).astype(np.float64),
+        to_numpy(model.conv_bias_).astype(np.float64),
+    )
+
+
+def _scale(model):
+    """Find a power of two to multiply images by, where float32 would lose their squares."""
+    layer, floor = _layer(model), model.contrast_floor_
+    if layer_precision(layer, floor) == np.float32:
+        return 1.0
+    scale = np.abs(layer.weight).max() if floor is None else 1 / math.sqrt(floor)
+    return 2.0 ** round(math.log2(scale))
+
+
+def _images(nodes, variable, geometry, scale, *, centre):
+    """Read the input as padded float32 images (n, n_channels, height, width), times `scale`.
 
     `centre` takes the mean of each away, in the precision of the input, as the patches do.
     """
@@ -277,31 +312,33 @@ def _images(nodes, variable, geometry, *, centre):
     # Length 0 keeps that of the input, and images of another size fail.
     shape = np.asarray([0, *geometry.image_shape], np.int64)
     images = nodes("Reshape", variable.full_name, shape)
-    if not isinstance(variable.type, (FloatTensorType, DoubleTensorType)):
-        images = nodes("Cast", images, to=TensorProto.FLOAT)
+    wide = _is_wide(variable.type) or scale != 1
+    expected = DoubleTensorType if wide else FloatTensorType
+    if not isinstance(variable.type, expected):
+        images = nodes("Cast", images, to=TensorProto.DOUBLE if wide else TensorProto.FLOAT)
     if any(geometry.padding):
         images = nodes("Pad", images, np.asarray(2 * [0, *geometry.padding, 0], np.int64))
     if centre:
         images = nodes("Sub", images, nodes.reduce("ReduceMean", images, 1, 2, 3))
-    if isinstance(variable.type, DoubleTensorType):
+    if scale != 1:
+        images = nodes("Mul", images, np.float64(scale))
+    if wide:
         images = nodes("Cast", images, to=TensorProto.FLOAT)
     return nodes("Transpose", images, perm=[0, 3, 1, 2])
 
 
-def _maps(nodes, images, model, geometry):
+def _maps(nodes, images, layer, model, geometry, scale):
     """Apply the layer, as the pooling wants it: (n, n_components, rows, columns)."""
-    n_components = len(model.conv_bias_)
-    layer = ConvLayer(
-        model.conv_weight_.reshape(n_components, -1).astype(np.float64),
-        model.conv_bias_.astype(np.float64),
-    )
+    n_components = len(layer.bias)
     layer = folded(layer, find_pooler(model, geometry.map_shape))
     weight = layer.weight.reshape(n_components, *geometry.kernel_shape).transpose(0, 3, 1, 2)
+    if model.contrast_floor_ is None:
+        weight = weight / scale  # else it is of normalised patches
     weight, bias = weight.astype(np.float32), layer.bias.astype(np.float32)
     window = {"kernel_shape": list(geometry.patch_size), "strides": list(geometry.stride)}
     if model.contrast_floor_ is None:
         return nodes("Conv", images, weight, bias, **window)
-    deviation = _deviation(nodes, images, model.contrast_floor_, geometry, window)
+    deviation = _deviation(nodes, images, model.contrast_floor_ * scale**2, geometry, window)
     maps = nodes("Div", nodes("Conv", images, weight, **window), deviation)
     return nodes("Add", maps, bias.reshape(1, -1, 1, 1))
 

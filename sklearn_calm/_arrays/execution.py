@@ -6,6 +6,8 @@ small products side by side beat one product shared by all cores.
 """
 
 import contextlib
+import os
+import sys
 import threading
 from functools import reduce
 from typing import NamedTuple
@@ -16,9 +18,39 @@ from threadpoolctl import ThreadpoolController
 
 from sklearn_calm._arrays.scratch import Scratch
 
-_blas_lock = threading.Lock()
-# The open limits; a list so that the first in and the last out are plain to see.
-_blas_users: list[object] = []
+
+class _Blas:
+    """The BLAS libraries of this process, and those who hold them to one thread."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        # The open limits; a list so that the first in and the last out are plain to see.
+        self.users = []
+        self._controller = None
+        self._n_modules = 0
+
+    def controller(self):
+        """The libraries that are loaded: to look for them takes milliseconds.
+
+        Libraries come with the import of modules, so they are looked for again after one.
+        """
+        if self._controller is None and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.forget_users)
+        if self._n_modules != len(sys.modules):
+            self._controller = ThreadpoolController().select(user_api="blas")
+            self._n_modules = len(sys.modules)
+        return self._controller
+
+    def forget_users(self):
+        """In a forked child, where the threads that held the lock or a limit are no more."""
+        self.lock = threading.Lock()
+        if self.users:
+            _let_any_thread_set_limits()
+            self.users[0].restore_original_limits()
+            self.users.clear()
+
+
+_blas = _Blas()
 
 
 class Workers:
@@ -61,8 +93,7 @@ def count_workers(n_jobs):
     workers = effective_n_jobs(n_jobs)
     if n_jobs is not None or workers > 1:
         return workers
-    threads = [lib["num_threads"] for lib in ThreadpoolController().select(user_api="blas").info()]
-    return max(threads, default=1)
+    return max((library["num_threads"] for library in _blas.controller().info()), default=1)
 
 
 @contextlib.contextmanager
@@ -73,21 +104,21 @@ def single_threaded_blas():
     in two Python threads that end in the order they began would leave the limit of the first
     behind.
     """
-    with _blas_lock:
-        if not _blas_users:
+    with _blas.lock:
+        if not _blas.users:
             _let_any_thread_set_limits()
-            _blas_users.append(ThreadpoolController().limit(limits=1, user_api="blas"))
+            _blas.users.append(_blas.controller().limit(limits=1, user_api="blas"))
         else:
-            _blas_users.append(None)
+            _blas.users.append(None)
     try:
         yield
     finally:
-        with _blas_lock:
-            if len(_blas_users) > 1:
-                _blas_users.pop()
+        with _blas.lock:
+            if len(_blas.users) > 1:
+                _blas.users.pop()
             else:
                 _let_any_thread_set_limits()
-                _blas_users.pop().restore_original_limits()
+                _blas.users.pop().restore_original_limits()
                 _let_any_thread_set_limits()
 
 

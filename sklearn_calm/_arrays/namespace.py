@@ -9,24 +9,44 @@ own words, is a function here.
 import importlib
 import itertools
 import math
+import sys
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+
+def _is_of(module, kind, x):
+    """Whether x is of a class of a module, which is not imported for the question."""
+    return isinstance(x, getattr(sys.modules.get(module), kind, ()))
+
+
+def _test_of_kind(library, module, kind):
+    """What array-api-compat asks of an array, or without it the same in our words."""
+    try:
+        return getattr(importlib.import_module("array_api_compat"), f"is_{library}_array")
+    except ImportError:
+        return partial(_is_of, module, kind)
+
+
 # Libraries whose arrays are worked on as they are; array_api_strict holds us to the standard.
-FOLLOWED = ("torch", "cupy", "array_api_strict")
+FOLLOWED = {
+    "torch": _test_of_kind("torch", "torch", "Tensor"),
+    "cupy": _test_of_kind("cupy", "cupy", "ndarray"),
+    "array_api_strict": partial(_is_of, "array_api_strict._array_object", "Array"),
+}
 
 
 def library_of(x):
     """Name of the library of an array: "numpy" for all that is to be made NumPy."""
-    root = type(x).__module__.partition(".")[0]
-    return root if root in FOLLOWED else "numpy"
+    if isinstance(x, np.ndarray):
+        return "numpy"
+    return next((library for library, is_one in FOLLOWED.items() if is_one(x)), "numpy")
 
 
-def is_dask(x):
-    """Whether x is a Dask array: lazy, and of blocks that may be of any library."""
-    return type(x).__module__.partition(".")[0] == "dask" and hasattr(x, "to_delayed")
+# Whether an array is a Dask array: lazy, and of blocks that may be of any library.
+is_dask = _test_of_kind("dask", "dask.array", "Array")
 
 
 def array_namespace(x):
@@ -163,7 +183,8 @@ def to_numpy(x):
     """An array of any library as NumPy; itself if it is."""
     library = library_of(x)
     if library == "torch":
-        return x.detach().cpu().numpy()
+        known = x if _has_numpy_dtype(x) else x.float()
+        return known.numpy(force=True)
     if library == "cupy":
         return x.get()
     if library == "array_api_strict":
@@ -175,7 +196,16 @@ def numpy_dtype(x):
     """The NumPy name of an array's precision."""
     if library_of(x) == "numpy":
         return x.dtype
-    return np.dtype(str(x.dtype).rpartition(".")[2])
+    # bfloat16 and floats of 8 bits, which NumPy has no names for, are held by float32.
+    return np.dtype(_dtype_name(x) if _has_numpy_dtype(x) else np.float32)
+
+
+def _dtype_name(x):
+    return str(x.dtype).rpartition(".")[2]
+
+
+def _has_numpy_dtype(x):
+    return hasattr(np, _dtype_name(x))
 
 
 def empty(shape, x):

@@ -70,21 +70,29 @@ class BlockImages:
 
     @property
     def home(self):
-        """Where fitted attributes go."""
-        return Placement("numpy", None, self.dtype)
+        """Where results go that are no Dask arrays."""
+        return Placement("numpy", None, working_dtype(self.X.dtype))
 
     dtype = Images.dtype
+    model_home = Images.model_home
+    in_precision = Images.in_precision
     weights = Images.weights
     total_weight = Images.total_weight
     least_weight = Images.least_weight
     batch_size = Images.batch_size
+
+    def some_rows(self, most):
+        """Numbers of up to so many images, of one block, as each costs its making."""
+        first = int(np.argmax(np.diff(self._edges) > 0))
+        start, stop = self._edges[first : first + 2]
+        return np.arange(start, min(stop, start + most))
 
     def on_host(self, rows=slice(None)):
         """The images of the given rows, in ascending order, NumPy in memory."""
         rows = row_numbers(rows, len(self))
         parts = _compute(self._tasks(_host_images, rows))
         weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return Images(np.concatenate(parts), self.geometry, weights, self.home, rows)
+        return Images(_joined(parts), self.geometry, weights, self.model_home, rows)
 
     def patches(self, rows, positions):
         """The patches at given positions of given images, rows in ascending order."""
@@ -152,6 +160,12 @@ def map_images(method, X, like_one, dtype):
 
 def _results(block, method, like_one, dtype):
     return method(block) if len(block) else np.empty((0, *like_one), dtype)
+
+
+def _joined(parts):
+    """Arrays one after the other; masks are kept, to be refused where images are read."""
+    masked = any(map(np.ma.isMaskedArray, parts))
+    return (np.ma if masked else np).concatenate(parts)
 
 
 def _dask():

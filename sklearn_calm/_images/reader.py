@@ -5,6 +5,7 @@ batches of shape (n, height, width, channels). The array itself is never copied 
 to.
 """
 
+import copy
 import math
 import numbers
 from functools import partial
@@ -12,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from sklearn_calm._arrays.door import unmasked
 from sklearn_calm._arrays.namespace import (
     Placement,
     array_namespace,
@@ -30,6 +32,8 @@ READ_VALUES = 2**20
 BATCH_BYTES = 2**22
 DEVICE_BATCH_BYTES = 2**28
 MAX_BATCH = 8192
+# Integers below are float64 without rounding.
+MAX_INTEGER = 2**53
 
 
 def resolve_image_shape(shape, image_shape="auto"):
@@ -90,9 +94,10 @@ def _guess_image_shape(shape):
 
 
 def working_dtype(dtype):
-    """float64 stays float64; float32, smaller floats and integers become float32."""
-    wide = np.issubdtype(dtype, np.floating) and np.dtype(dtype).itemsize >= 8
-    return np.dtype(np.float64 if wide else np.float32)
+    """float64 for floats of 64 bits and integers of 32, and for larger ones; else float32."""
+    dtype = np.dtype(dtype)
+    least = {"f": 8, "i": 4, "u": 4}.get(dtype.kind, math.inf)
+    return np.dtype(np.float64 if dtype.itemsize >= least else np.float32)
 
 
 def home_of(X):
@@ -137,8 +142,19 @@ class Images:
 
     @property
     def home(self):
-        """Where results go: to the library and device that X came from."""
-        return home_of(self.X)._replace(dtype=self.dtype)
+        """Where features go, and in what precision: to the library and device of X."""
+        return home_of(self.X)
+
+    @property
+    def model_home(self):
+        """Where fitted attributes go: their precision is the one that was worked in."""
+        return self.home._replace(dtype=self.dtype)
+
+    def in_precision(self, dtype):
+        """The same images, read in another precision."""
+        other = copy.copy(self)
+        other.placement = self.placement._replace(dtype=np.dtype(dtype))
+        return other
 
     @property
     def in_memory(self):
@@ -147,7 +163,11 @@ class Images:
 
     def read(self, rows):
         """Images of the given rows, cast and padded: (n, padded height, padded width, channels)."""
-        batch = self.placement.asarray(take(self.X, rows))
+        values = take(self.X, rows)
+        if isinstance(values, np.ma.MaskedArray):
+            values = unmasked(values, "X", self._numbers(rows))
+        with np.errstate(over="ignore", under="ignore"):  # told below, in a sentence
+            batch = self.placement.asarray(values)
         xp = array_namespace(batch)
         batch = xp.reshape(batch, (-1, *self.geometry.image_shape))
         (n, height, width, _), (down, right) = batch.shape, self.geometry.padding
@@ -160,6 +180,9 @@ class Images:
         batch = contiguous(batch)
         if array_namespace(self.X).isdtype(self.X.dtype, "real floating"):
             self._check_finite(batch, rows)
+            self._check_not_lost(batch, rows)
+        elif numpy_dtype(self.X).itemsize == 8:
+            self._check_exact(batch, rows)
         return batch
 
     def weights(self, rows):
@@ -178,6 +201,10 @@ class Images:
         if self.sample_weight is None:
             return 1.0
         return float(self.sample_weight[self.sample_weight > 0].min())
+
+    def some_rows(self, most):
+        """Numbers of up to so many images, spread over all of them."""
+        return np.unique(np.linspace(0, len(self) - 1, most).astype(int))
 
     def on_host(self, rows=slice(None)):
         """The images of the given rows, NumPy in memory."""
@@ -228,15 +255,37 @@ class Images:
             if bool(values @ values <= most):
                 return
         largest = math.sqrt(most / math.prod(batch.shape[1:]))
-        finite = to_numpy(xp.all(xp.abs(batch) <= largest, axis=(1, 2, 3)))
-        if not finite.all():
-            first = self._numbers(rows)[np.argmin(finite)]
+        first = self._first_beyond(largest, batch, rows)
+        if first is not None:
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
                 f"for {self.dtype}, beyond {largest:.0e}. ConvGMMFeatures does not accept missing "
                 "values: drop such images, or fill them in, with sklearn.impute.SimpleImputer for "
                 "example; scale large values down."
             )
+
+    def _check_not_lost(self, batch, rows):
+        longer = numpy_dtype(self.X).itemsize > self.dtype.itemsize
+        if longer and not batch.any() and take(self.X, rows).any():
+            raise ValueError(
+                f"Input X of dtype {self.X.dtype} contains only values too small for {self.dtype}. "
+                "Scale the images up, as in X / abs(X).max()."
+            )
+
+    def _check_exact(self, batch, rows):
+        first = self._first_beyond(MAX_INTEGER - 1, batch, rows)
+        if first is not None:
+            raise ValueError(
+                f"X has dtype {self.X.dtype} and holds integers of {MAX_INTEGER:.0e} or more "
+                f"(first in image {first}), which float64 would round. Subtract a constant from "
+                "all images, or pass X.astype(float) if rounding does no harm."
+            )
+
+    def _first_beyond(self, largest, batch, rows):
+        """Number of the first image with a value beyond `largest`, or NaN; None without one."""
+        xp = array_namespace(batch)
+        within = to_numpy(xp.all(xp.abs(batch) <= largest, axis=(1, 2, 3)))
+        return None if within.all() else self._numbers(rows)[np.argmin(within)]
 
     def batch_size(self, n_components, *, by_row=False):
         """Images to a batch; fewer scores are held at once where maps are pooled row by row."""

@@ -13,6 +13,11 @@ from scipy import linalg
 CONTRAST_FLOOR = 0.01
 # Values that are taken to float64 at a time.
 PART_VALUES = 2**16
+# Where the contrast floor, or that share of the mean square of raw patches, is below this, float32
+# loses squares that matter.
+LEAST_SQUARE = 1e-32
+# Where no value is larger than this, float64 loses them.
+LEAST_VALUE = 1e-145
 
 
 class Preprocessing(NamedTuple):
@@ -46,6 +51,42 @@ class PatchMoments(NamedTuple):
         return PatchMoments(*(a + b for a, b in zip(self, other, strict=True)))
 
 
+def working_precision(patches, weights, *, normalize):
+    """The precision that holds the squares of raw patches (m, D): theirs, or float64.
+
+    Raises
+    ------
+    ValueError
+        If none does.
+    """
+    values = patches.reshape(-1)
+    largest = max(values.max(initial=0), -values.min(initial=0))
+    if 0 < largest < LEAST_VALUE:
+        raise ValueError(
+            f"Input X contains only values too small for float64, whose squares are lost: the "
+            f"largest is {largest:.0e}, expected {LEAST_VALUE:.0e} or more. Scale the images up, "
+            "as in X / abs(X).max()."
+        )
+    # Rounding of values whose mean square is larger is larger than what is lost.
+    with np.errstate(over="ignore"):
+        plain = values @ values > 1e-16 * values.size
+    if patches.dtype == np.float64 or plain or largest == 0:
+        return patches.dtype
+    floor = contrast_floor(patches, weights, centre=normalize == "contrast")
+    return patches.dtype if floor > LEAST_SQUARE else np.dtype(np.float64)
+
+
+def layer_precision(layer, contrast_floor):
+    """The least precision in which a layer can be applied, by the scale of what it was fitted to.
+
+    Kernels of raw patches grow as the values of the patches fall; those of normalised ones do not.
+    """
+    if contrast_floor is not None:
+        return np.dtype(np.float32 if contrast_floor > LEAST_SQUARE else np.float64)
+    largest = np.abs(layer.weight).max()
+    return np.dtype(np.float32 if largest < LEAST_SQUARE**-0.5 else np.float64)
+
+
 def fit_preprocessing(patches, weights, *, normalize, whiten, reg_covar):
     """The preprocessing of raw patches (m, D) with weights (m,)."""
     floor = contrast_floor(patches, weights) if normalize == "contrast" else None
@@ -72,11 +113,14 @@ def _mean_squares(patches):
     return np.einsum("md,md->m", patches, patches) / patches.shape[1]
 
 
-def contrast_floor(patches, weights):
-    """The variance added to every patch's own: CONTRAST_FLOOR of the mean one."""
+def contrast_floor(patches, weights, *, centre=True):
+    """The variance added to every patch's own: CONTRAST_FLOOR of the mean one.
+
+    Without `centre` the same share of the mean square.
+    """
     variance = square = 0.0
     for part, share in _parts(patches, weights / weights.sum()):
-        variance += share @ _mean_squares(_centred(part))
+        variance += share @ _mean_squares(_centred(part) if centre else part)
         square += share @ _mean_squares(part)
     # Constant images have no contrast but that of rounding errors, which is not to be amplified.
     rounding = np.finfo(np.float32).eps * square

@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
-from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.utils import gen_batches
 
 # Patches that a sample holds at most, and values: 128 MiB of float32.
 MAX_PATCHES = 400_000
 MAX_VALUES = 2**25
+# Distances that are held at a time.
+HELD_DISTANCES = 2**22
 # Length that whitened seeds are drawn in to, over the root mean square length of a patch.
 SEED_LENGTH = 0.3
 
@@ -118,7 +121,7 @@ def drawn_in(seeds, patches, weights, preprocessing):
     """
     points = preprocessing.whiten(patches)
     centres = preprocessing.whiten(seeds)
-    _, errors = pairwise_distances_argmin_min(points, centres, metric="sqeuclidean")
+    errors = least_square_distances(points, centres)
     square = np.average(np.square(points).sum(axis=1), weights=weights)
     error = np.average(errors, weights=weights)
     if error <= 0:
@@ -126,3 +129,17 @@ def drawn_in(seeds, patches, weights, preprocessing):
     most = SEED_LENGTH**2 * square * max(square / error, 1)
     share = np.sqrt(most / (most + np.square(centres).sum(axis=1, keepdims=True)))
     return preprocessing.mean + share * (seeds - preprocessing.mean)
+
+
+def least_square_distances(points, centres):
+    """Square distance of each point (m, D) to the nearest of the centres (K, D).
+
+    What scikit-learn has for it works with OpenMP, which waits forever in a forked child of a
+    process that has used it.
+    """
+    step = max(1, HELD_DISTANCES // len(centres))
+    parts = [
+        euclidean_distances(points[rows], centres, squared=True).min(axis=1)
+        for rows in gen_batches(len(points), step)
+    ]
+    return np.concatenate(parts)

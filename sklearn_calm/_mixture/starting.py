@@ -7,7 +7,6 @@ of threads.
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics.pairwise import euclidean_distances
 
 from sklearn_calm._arrays.execution import single_threaded_blas
 from sklearn_calm._convolution.geometry import PatchGeometry
@@ -16,8 +15,17 @@ from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import VARIANCE_FLOOR
 from sklearn_calm._mixture.model import MixtureParameters, PatchModel
-from sklearn_calm._mixture.preprocessing import fit_preprocessing, normalize_contrast
-from sklearn_calm._mixture.seeds import PatchSample, sample_patches, starting_means
+from sklearn_calm._mixture.preprocessing import (
+    fit_preprocessing,
+    normalize_contrast,
+    working_precision,
+)
+from sklearn_calm._mixture.seeds import (
+    PatchSample,
+    least_square_distances,
+    sample_patches,
+    starting_means,
+)
 
 # Patches that seeds and preprocessing are taken from, where images and not patches are fitted.
 SEED_PATCHES = 50_000
@@ -48,6 +56,10 @@ class Prepared(NamedTuple):
 def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocessing=None):
     """Sample patches, and fit their preprocessing unless it is given."""
     sample = sample_patches(images, rng, None if assignment == "patch" else SEED_PATCHES)
+    precision = working_precision(sample.patches, sample.weights, normalize=normalize)
+    if precision != images.dtype:
+        images = images.in_precision(precision)
+        sample = sample._replace(patches=sample.patches.astype(precision))
     if preprocessing is None:
         preprocessing = fit_preprocessing(
             sample.patches, sample.weights, normalize=normalize, whiten=whiten, reg_covar=reg_covar
@@ -101,8 +113,7 @@ def _starting_noise(means, sample, model, rng):
     errors = squares
     if model.cells.n_cells == model.geometry.n_positions:
         centres = model.preprocessing.whiten(means)
-        distances = euclidean_distances(points, centres, squared=True)
-        errors = distances.min(axis=1) / points.shape[1]
+        errors = least_square_distances(points, centres) / points.shape[1]
     return start_variance(errors, squares, sample.weights[chosen])
 
 

@@ -60,11 +60,13 @@ def test_fitted_attributes(shape, image_shape, dtype):
         (np.float64, np.float64),
         (np.float16, np.float32),
         (np.uint8, np.float32),
-        (np.int64, np.float32),
+        (np.int16, np.float32),
+        (np.int32, np.float64),
+        (np.int64, np.float64),
         (bool, np.float32),
     ],
 )
-def test_floats_are_kept_and_integers_give_float32(dtype, expected, pooling):
+def test_types_that_float32_holds_give_float32(dtype, expected, pooling):
     X = make_bytes(0) > 110 if dtype is bool else make_bytes(0).astype(dtype)
     model = small(pooling=pooling, batch_size=7).fit(X)
     features = model.transform(X)
@@ -218,7 +220,8 @@ def test_signals_with_channels():
     four_axes = X[:, np.newaxis]
     assert_same_model(model, small().fit(four_axes))
     assert_array_equal(model.transform(X), model.transform(four_axes))
-    assert small().fit(X).image_shape_ == (16, 3, 1)
+    with pytest.warns(UserWarning, match="set image_shape=.1, 16, 3."):
+        assert small().fit(X).image_shape_ == (16, 3, 1)
 
 
 def test_arrays_of_any_stride_agree():
