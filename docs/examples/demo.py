@@ -1,12 +1,13 @@
-"""Learn kernels from images without labels, and see what they are worth to a linear classifier.
+"""Learn kernels from images without labels, and compare their features with raw pixels.
 
-    python docs/examples/demo.py                                   digits, which scikit-learn ships
+    python docs/examples/demo.py                                   the digits of scikit-learn
     python docs/examples/demo.py --dataset fashion --data FOLDER   FOLDER/fashion.npz
-    python docs/examples/demo.py --dataset mnist --openml          fetched, where there is a network
+    python docs/examples/demo.py --dataset mnist --openml          fetched from OpenML
 
 A .npz file holds X_train, y_train, X_test and y_test: images (n, height, width[, channels]) and
-labels. Prints the test accuracy of logistic regression on raw pixels and on features, and writes
-two pictures: the kernels, and the objective over the passes.
+labels; tests/benchmarks/prepare_data.py writes such files. The demonstration prints the test
+accuracy of logistic regression on raw pixels and on features, and writes two pictures: the kernels,
+and the objective over the passes.
 """
 
 import argparse

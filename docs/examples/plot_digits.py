@@ -2,13 +2,13 @@
 Kernels of digits
 =================
 
-The kernels learned from small digits without labels are strokes: edges, bends, ends and dots. A
-linear classifier tells the digits apart better by them than by the pixels.
+This example learns kernels from small digits without labels. The kernels are strokes: edges,
+bends, ends and dots. A linear classifier is more accurate on their features than on the pixels.
 """
 
 # %%
-# Sixty-four kernels are learned from half of the digits that scikit-learn ships. The digits reach
-# the border of their images, which is why these are padded.
+# Learn 64 kernels from half of the digits of scikit-learn. The digits reach the border of their
+# images, so the images are padded.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -34,7 +34,7 @@ plt.show()
 
 
 # %%
-# Both classifiers choose their penalty within the training half, and are scored on the other half.
+# Choose the penalty of both classifiers on the training half, and score them on the other half.
 def accuracy(columns_train, columns_test):
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     search = GridSearchCV(model, {"logisticregression__C": [1, 0.1, 0.01]}, cv=3)

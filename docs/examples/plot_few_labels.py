@@ -2,14 +2,13 @@
 Few labels, many images
 =======================
 
-Kernels need no labels, so they are learned from all training images, and only the classifier makes
-do with the few that have one. With every number of labels the features do better than the pixels.
+Kernels need no labels. This example learns them from all training images, and fits a classifier to
+the few images with labels. For every number of labels, the features are better than the pixels.
 """
 
 # %%
-# Features are learned from 1200 digits, and the columns scaled on them. Then some labels of each
-# class are drawn, ten times, and a logistic regression is fitted to these and scored on the digits
-# left over.
+# Learn the features and the scale of the columns from 1200 digits. Then draw some labels of each
+# class, ten times. Fit a logistic regression to these images, and score it on the remaining digits.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -44,7 +43,7 @@ for i, draw in np.ndindex(len(n_labels), n_draws):
         scores[name][i, draw] = model.score(test, y_test)
 
 # %%
-# The bands hold the middle eight of the ten draws.
+# The bands contain the middle eight of the ten draws.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, values in scores.items():
     ax.plot(n_labels, values.mean(axis=1), marker="o", label=name)

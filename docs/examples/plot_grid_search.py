@@ -1,15 +1,14 @@
 """
-How many kernels
-================
+Choose the number of kernels
+============================
 
-The number of kernels is a parameter of a pipeline like any other, and a grid search chooses it by
-the accuracy of what comes after. More kernels do better, by less and less.
+This example chooses the number of kernels by a grid search over a pipeline, as for any other
+parameter. More kernels give a higher accuracy, but the gain becomes smaller.
 """
 
 # %%
-# The pooling grid is searched along with it. Five passes of EM do for a search. The penalty of the
-# classifier is found anew for each candidate, by the leave-one-out error that ridge regression has
-# for nothing.
+# Search over the pooling grid too. Five passes of EM are enough for a search. Ridge regression
+# finds its penalty for each candidate by the leave-one-out error, at no extra cost.
 import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.datasets import load_digits

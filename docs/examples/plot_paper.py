@@ -2,13 +2,14 @@
 The paper's layer
 =================
 
-With one patch an image and kernels as large as a digit, the kernels are whole digits in many hands.
-The posterior of an image is a bright dot: it says which kernel the image holds, and where.
+This example fits the layer of the paper, with one patch per image and kernels as large as a digit.
+The kernels are whole digits in many handwritings. The posterior of an image is a bright dot, which
+says which kernel the image contains, and where.
 """
 
 # %%
-# MNIST is read from ``.data/mnist.npz`` in the root of the repository. Where that is missing, the
-# small digits of scikit-learn take its place, three times as large.
+# Read MNIST from ``.data/mnist.npz`` in the root of the repository. If this file is missing, use
+# the small digits of scikit-learn, enlarged three times.
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,8 +30,8 @@ else:
     print(f"There is no {file}: digits of scikit-learn, enlarged.")
 
 # %%
-# These are the paper's settings. EM makes 15 passes from standard normal kernels; the noise has
-# variance 1, and every kernel the same weight.
+# Use the settings of the paper. EM makes 15 passes from standard normal kernels. The noise has
+# variance 1, and all kernels have the same weight.
 features = ConvGMMFeatures(
     64,
     patch_size=20,
@@ -50,9 +51,9 @@ KernelDisplay.from_estimator(features)
 plt.show()
 
 # %%
-# The maps hold the log joint of every kernel and position, and their softmax is the posterior.
-# Below each image: where its patch lies, by the posterior summed over kernels, and the kernels
-# weighed by the posterior, put where they lie.
+# The maps hold the log joint probability of every kernel and position. Their softmax is the
+# posterior. The second row shows the position of the patch, as the sum of the posterior over the
+# kernels. The third row shows the kernels at their positions, weighted by the posterior.
 shown = X[:8]
 joint = features.transform(shown)
 posterior = softmax(joint, axis=(1, 2, 3))

@@ -2,14 +2,14 @@
 Kernels of photographs
 ======================
 
-The kernels learned from two photographs are plain colours, edges, bars, corners and a temple's
-ornament. Drawn anew with the one kernel that fits best in each place, the photographs are still
-clear.
+This example learns kernels from two photographs. They are plain colours, edges, bars, corners and
+the ornament of a temple. The photographs remain clear when they are drawn with only the best kernel
+at each place.
 """
 
 # %%
-# The photographs come with scikit-learn; every two by two pixels are averaged, which removes traces
-# of compression. There is no need to cut an image up: every position holds a patch.
+# Load the photographs from scikit-learn. The mean of each two by two pixels removes traces of
+# compression. You need not cut the images into patches, since every position holds a patch.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_sample_images
@@ -25,8 +25,9 @@ KernelDisplay.from_estimator(features)
 plt.show()
 
 # %%
-# With ``pooling=None`` the features are maps: for each position, the log joint of each kernel. At
-# every sixth position the best kernel is drawn, with the mean and the deviation of the patch there.
+# With ``pooling=None``, the features are maps: the log joint probability of each kernel at each
+# position. Draw the best kernel at every sixth position, with the mean and the deviation of the
+# patch at this position.
 maps = features.set_params(pooling=None).transform(X)
 best = maps[:, ::size, ::size].argmax(axis=3)
 tiles = X.reshape(2, 210 // size, size, 318 // size, size, 3).swapaxes(2, 3)

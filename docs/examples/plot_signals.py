@@ -2,12 +2,14 @@
 Motifs in signals
 =================
 
-Each signal hides one of three motifs at an unknown place, in noise as strong as the motif. The
-estimator is told neither which nor where: it finds the three shapes, and where they are.
+In this example, each signal contains one of three motifs at an unknown place, in noise as strong as
+the motif. The estimator does not know which motif, or where. It finds the three shapes and their
+places.
 """
 
 # %%
-# Three motifs of 40 samples, each of mean square 1, in noise of variance 1.
+# Make signals with motifs of 40 samples. The motifs have a mean square of 1, and the noise has a
+# variance of 1.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -31,8 +33,8 @@ for signal, kind, place in zip(X, kinds, places, strict=True):
     signal[place : place + 40] += motifs[kind]
 
 # %%
-# A signal is an image of height 1. ``assignment="image"`` says that it holds one motif. Kernels
-# are to be read here and the noise is white: no normalisation, no whitening.
+# A signal is an image of height 1. ``assignment="image"`` says that it contains one motif. The
+# kernels are to be looked at, and the noise is white, so turn off normalisation and whitening.
 features = ConvGMMFeatures(
     3,
     patch_size=(1, size),
@@ -51,8 +53,8 @@ found_places, found_kinds = np.divmod(scores.reshape(n, -1).argmax(axis=1), 3)
 found_places -= size // 2
 
 # %%
-# Components have no names: each is called after the motif that most of its signals hold. A kernel
-# may also hold its motif shifted, by as much in all signals.
+# Components have no names, so name each after the motif in most of its signals. A kernel may also
+# contain its motif with a shift, which is the same in all signals.
 names = np.array([np.bincount(kinds[found_kinds == k]).argmax() for k in range(3)])
 shifts = np.array([np.median((places - found_places)[found_kinds == k]) for k in range(3)])
 right = names[found_kinds] == kinds
@@ -60,8 +62,8 @@ near = np.abs(found_places + shifts[found_kinds] - places) <= 5
 print(f"motif right: {right.mean():.0%}, place within 5 samples: {near.mean():.0%} of {n} signals")
 
 # %%
-# Above, a signal for each motif and the kernel in the place that was found; below, the motif and
-# the kernel.
+# The upper row shows a signal for each motif, and the kernel at the place that was found. The lower
+# row shows the motif and the kernel.
 figure, axes = plt.subplots(2, 3, figsize=(10, 4.6), layout="constrained")
 for k, (top, bottom) in enumerate(axes.T):
     i = np.flatnonzero(found_kinds == k)[0]

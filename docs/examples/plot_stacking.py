@@ -1,16 +1,17 @@
 """
-Two layers
-==========
+Stack two layers
+================
 
-Maps of a layer are images for a next one, whose kernels are arrangements of the first layer's.
-With a pooled map between them and soft shares at the end, two layers are level with one that has as
-many features, or a little ahead.
+The maps of one layer are images for a second layer, whose kernels are arrangements of those of the
+first. This example pools the maps between the layers and uses soft shares at the end. Two layers
+are then as accurate as one layer with as many features, or slightly more.
 """
 
 # %%
-# The first layer's maps are pooled to 4 x 4, and stay an image, of 32 channels. The kernels of the
-# second see windows of 2 x 2 of it. A strong ridge keeps whitening from raising what hardly varies,
-# and ``pooling="tempered"`` keeps shares soft, which are else all but 0 or 1 in so many dimensions.
+# The maps of the first layer are pooled to 4 x 4, and remain images with 32 channels. The kernels
+# of the second layer see windows of 2 x 2 of them. A strong ridge keeps whitening from amplifying
+# directions that hardly vary. ``pooling="tempered"`` keeps the shares soft. Without it, they would
+# be almost 0 or 1 in so many dimensions.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -36,9 +37,8 @@ for name, layers in {"one layer": [single], "two layers": [first, root, second]}
     print(f"{name}: {model[:-1].transform(X_test).shape[1]} features, accuracy {accuracy:.3f}")
 
 # %%
-# A kernel of 2 x 2 x 32 is no picture. What it stands for is: the mean of the 20 windows of the
-# images to which it answers most, among all that it saw. A window of the pooled map covers half the
-# image, and what is around it.
+# A kernel of 2 x 2 x 32 cannot be drawn. Draw instead the mean of the 20 windows of the images to
+# which it responds most. A window of the pooled map covers half the image, and its surroundings.
 maps = root.transform(first.transform(X_train))
 answers = second.set_params(pooling=None).transform(maps)
 images = np.pad(X_train.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
@@ -56,5 +56,5 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained
 KernelDisplay.from_estimator(first, ax=left)
 left.set_title("32 kernels of the first layer, 5 x 5")
 KernelDisplay(np.array(seen)[..., np.newaxis]).plot(ax=right)
-right.set_title("what 64 of the second answer to, 6 x 6")
+right.set_title("what 64 of the second respond to, 6 x 6")
 plt.show()

@@ -1,15 +1,15 @@
 """
-A stream that drifts
-====================
+Learn from a stream that changes
+================================
 
-Batches of small images arrive, first cut from a photograph of a flower, then from one of a temple.
-The objective drops at the change and recovers within some ten batches: the petals among the kernels
-give way to the temple's bars and ornament.
+In this example, batches of small images arrive. They are cut first from a photograph of a flower,
+and then from one of a temple. The objective drops at the change and recovers within about ten
+batches, while bars and ornament of the temple replace the petals among the kernels.
 """
 
 # %%
-# ``partial_fit`` makes one step of stepwise EM with each batch. A copy of the model stops learning
-# at the change, for comparison.
+# ``partial_fit`` makes one step of stepwise EM with each batch. For comparison, a copy of the model
+# stops learning at the change.
 from copy import deepcopy
 
 import matplotlib.pyplot as plt
@@ -36,9 +36,9 @@ for i in range(n_batches):
         frozen_bounds.append(frozen.score(batch))
 
 # %%
-# The objective of a batch is that of the kernels before they learn from it. Contrast and whitening
-# stay as the first batch set them, and a temple has more detail than a flower, which is why the
-# objective does not come all the way back.
+# The objective of a batch is computed before the kernels learn from the batch. It does not return
+# to its first level, because a temple has more detail than a flower, and because contrast floor and
+# whitening stay as the first batch set them.
 figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
 LowerBoundDisplay.from_estimator(features, ax=ax, label="partial_fit with every batch")
 ax.plot(range(change + 1, n_batches + 1), frozen_bounds, color="0.6", label="no more partial_fit")

@@ -2,17 +2,18 @@
 Start a network in PyTorch
 ==========================
 
-The learned layer is a convolution with a bias, so a network can start from it. Trained on few
-labels, it then does a little better than the same network from a random start.
+The learned layer is a convolution with a bias, so a network can start from it. In this example,
+such a network is trained on few labels. It is slightly more accurate than the same network from a
+random start.
 """
 
 # %%
-# This example needs PyTorch. Where the documentation is built without it, the code is shown but not
+# This example needs PyTorch. If the documentation is built without it, the code is shown but not
 # run.
 #
-# With ``normalize=None`` the layer is a plain convolution: whitening is folded into
-# ``conv_weight_`` and ``conv_bias_``. With ``normalize="contrast"`` the network would also have to
-# divide the output by the deviation of each patch before it adds the bias.
+# With ``normalize=None``, the layer is a plain convolution: whitening is a part of ``conv_weight_``
+# and ``conv_bias_``. With ``normalize="contrast"``, the network would also have to divide the
+# output by the deviation of each patch before it adds the bias.
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -32,8 +33,7 @@ features = ConvGMMFeatures(
 ).fit(X_train)
 
 # %%
-# scikit-learn's images have their channels last, PyTorch's first: the kernels are transposed. The
-# two layers agree.
+# Transpose the kernels, since PyTorch expects channels first. The two layers agree.
 weight = torch.tensor(features.conv_weight_.transpose(0, 3, 1, 2))
 bias = torch.tensor(features.conv_bias_)
 maps = nn.functional.conv2d(torch.tensor(X_test[:, None]), weight, bias, padding=2)
@@ -42,9 +42,9 @@ print(f"largest difference: {np.abs(maps.permute(0, 2, 3, 1).numpy() - ours).max
 
 
 # %%
-# Less the mean of all kernels, which ``pooling="triangle"`` takes off too, and in a scale that
-# suits gradients, the layer opens a small network. All of it is trained on the few labelled images,
-# long enough to fit them from either start.
+# Use the layer as the first layer of a small network. Subtract the mean of all kernels, as
+# ``pooling="triangle"`` does, and divide by a scale that suits gradients. Train the whole network
+# on the few labelled images, long enough to fit them from both starts.
 def network(learned):
     conv = nn.Conv2d(1, 64, kernel_size=5, padding=2)
     if learned:
@@ -77,7 +77,7 @@ for i, draw in np.ndindex(len(n_labels), n_draws):
         values[i, draw] = accuracy(network(name == "learned start"), labelled)
 
 # %%
-# Each point is one draw of the labelled images, the lines are their means.
+# Each point is one draw of the labelled images. The lines are the means of the draws.
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for colour, shift, (name, values) in zip(["0.5", "C1"], [0.97, 1.03], scores.items(), strict=True):
     ax.plot(n_labels, values.mean(axis=1), color=colour, label=name)

@@ -1,14 +1,15 @@
-"""The CALM paper's experiment on STL-10, its layer and ours, on the ten predefined folds.
+"""The experiment of the CALM paper on STL-10, with its layer and ours, on the ten predefined folds.
 
     python docs/examples/stl10.py FOLDER
 
-FOLDER is stl10_binary of the official archive. Kernels are learned from the labelled images, and
-from these and the unlabelled ones, without labels; on each fold of 1000 labelled images a linear
-classifier is trained, and tested on all test images. Prints mean and standard deviation of the
-accuracy over the folds. Images stay in files: besides FOLDER there is a temporary file of the
-images that one layer learns from, 5.8 GB for all of STL-10 and deleted in the end.
+FOLDER is stl10_binary of the official archive. Each layer learns its kernels without labels, from
+the labelled images, and from the labelled and unlabelled ones. On each fold of 1000 labelled images
+a linear classifier is trained, and tested on all test images. The script prints mean and standard
+deviation of the accuracy over the folds. Images stay in files. A temporary file holds the images
+that one layer learns from; it takes 5.8 GB for all of STL-10, and is deleted in the end.
 
-Without STL-10, the same on CIFAR-10, from a .npz file of X_train, y_train, X_test and y_test:
+To run the same on CIFAR-10, use a .npz file of X_train, y_train, X_test and y_test, as
+tests/benchmarks/prepare_data.py writes it:
 
     python docs/examples/stl10.py FOLDER --write-cifar10 cifar10.npz
     python docs/examples/stl10.py FOLDER --side 32
