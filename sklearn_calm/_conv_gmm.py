@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import numbers
-from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_calm._arrays.namespace import array_namespace, is_dask, to_numpy
-from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import check_images, map_batches, map_blocks
+from sklearn_calm._arrays.namespace import to_numpy
+from sklearn_calm._batches import check_images
 from sklearn_calm._callbacks import begin_fit
-from sklearn_calm._convolution.pooling import POOLINGS
-from sklearn_calm._convolution.windows import WINDOWS
 from sklearn_calm._fitting import fit, partial_fit
-from sklearn_calm._mixture.features import (
-    batch_features,
-    batch_log_likelihoods,
-    feature_layer,
-    pools_by_row,
-)
+from sklearn_calm._inference import feature_names, log_likelihoods, pooled_features
+from sklearn_calm._parameters import PARAMETER_CONSTRAINTS
 from sklearn_calm._sklearn import (
     CallbackSupportMixin,
     DocumentationLinkMixin,
-    Interval,
-    StrOptions,
     check_input_features,
-    fit_context,
+    checked_fit,
     validate_parameters,
 )
-from sklearn_calm._state import (
-    kept_on_error,
-    plain,
-    restored,
-)
-from sklearn_calm._validation import (
-    check_container,
-    check_weights,
-    find_pooler,
-)
-
-POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _version():
-    from sklearn_calm import __version__  # not defined yet while this module is imported
-
-    return __version__
-
-
-def _checked(method: Method) -> Method:
-    """Check parameters. The decorator of scikit-learn has no types and would hide ours."""
-    return fit_context(prefer_skip_nested_validation=True)(method)
+from sklearn_calm._state import PlainStateMixin, kept_on_error
+from sklearn_calm._validation import check_container, check_weights
 
 
 class ConvGMMFeatures(
-    CallbackSupportMixin, DocumentationLinkMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin, DocumentationLinkMixin, PlainStateMixin, TransformerMixin, BaseEstimator
 ):
     """Convolution layer learned from unlabelled images by expectation-maximisation.
 
@@ -143,16 +107,16 @@ class ConvGMMFeatures(
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower
         it where things may lie anywhere in the image, or for fewer features; for textures 1.
 
-    pool_window : {"box", "gaussian"}, default="box"
-        How much each position counts in a region: "box" counts those inside, and no others;
+    pool_window : {"auto", "box", "gaussian"}, default="auto"
+        Weights of the positions of a region. "box" counts the positions inside the region.
         "gaussian" weighs all positions by a Gaussian about the middle of the region, so that
-        regions overlap and features change little where things move a little. "gaussian" gives
-        better accuracy at the same number of features. `pooling` "max" takes "box" only, and None
-        ignores it.
+        regions overlap; at the same number of features it gives better accuracy. "auto" is
+        "gaussian" for the poolings that are means ("mean", "tempered" and "triangle"), and "box"
+        for the others. "max" accepts "box" only, and `pooling=None` ignores windows.
 
-    pool_width : float, default=0.5
+    pool_width : float, default=0.6
         Standard deviation of a Gaussian window, in units of the height of a region vertically and
-        of its width horizontally. Used by ``pool_window="gaussian"`` only; 0.4 to 0.8 are usual.
+        of its width horizontally. Values from 0.4 to 0.9 perform about equally.
 
     polarity : {"positive", "both"}, default="positive"
         Which scores become features with ``pooling="triangle"``: "positive", those above the mean
@@ -310,37 +274,7 @@ class ConvGMMFeatures(
     feature_names_in_: NDArray[np.object_]
     n_samples_seen_: int
 
-    _parameter_constraints: ClassVar = {
-        "n_components": [POSITIVE_INT],
-        "patch_size": [POSITIVE_INT, tuple, list],
-        "stride": [POSITIVE_INT, tuple, list],
-        "padding": [Interval(numbers.Integral, 0, None, closed="left"), tuple, list],
-        "image_shape": [StrOptions({"auto"}), tuple, list],
-        "assignment": [StrOptions({"image", "patch"}), tuple, list],
-        "normalize": [StrOptions({"contrast"}), None],
-        "whiten": ["boolean"],
-        "reg_covar": [Interval(numbers.Real, 0, None, closed="left")],
-        "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
-        "learn_weights": ["boolean"],
-        "pooling": [StrOptions(set(POOLINGS)), None],
-        "pool_grid": [POSITIVE_INT, tuple, list],
-        "pool_window": [StrOptions(set(WINDOWS))],
-        "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
-        "polarity": [StrOptions({"positive", "both"})],
-        "flatten": ["boolean"],
-        "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
-        "n_init": [POSITIVE_INT],
-        "max_iter": [POSITIVE_INT],
-        "tol": [Interval(numbers.Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
-        "learning_decay": [Interval(numbers.Real, 0.5, 1, closed="right")],
-        "learning_offset": [Interval(numbers.Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "n_jobs": [numbers.Integral, None],
-        "backend": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: ClassVar = PARAMETER_CONSTRAINTS
 
     def __init__(
         self,
@@ -358,8 +292,8 @@ class ConvGMMFeatures(
         learn_weights: bool = True,
         pooling: Literal["logsumexp", "max", "mean", "tempered", "triangle"] | None = "triangle",
         pool_grid: int | tuple[int, int] = 4,
-        pool_window: Literal["box", "gaussian"] = "box",
-        pool_width: float = 0.5,
+        pool_window: Literal["auto", "box", "gaussian"] = "auto",
+        pool_width: float = 0.6,
         polarity: Literal["positive", "both"] = "positive",
         flatten: bool = True,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
@@ -405,7 +339,7 @@ class ConvGMMFeatures(
         self.random_state = random_state
         self.verbose = verbose
 
-    @_checked
+    @checked_fit
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the kernels.
 
@@ -440,7 +374,7 @@ class ConvGMMFeatures(
             fit(self, images, task, continued=continued, stepwise=stepwise)
         return self
 
-    @_checked
+    @checked_fit
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one batch of a stream: one step of stepwise EM.
 
@@ -490,18 +424,8 @@ class ConvGMMFeatures(
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
         validate_parameters(self)
-        check_container(self, X, gives_maps=self._gives_maps())
-        images = check_images(self, X, method="transform")
-        if is_dask(X):
-            return map_blocks(self, "transform", images, self._features_shape())
-        pooler = self._pooler()
-        layer = feature_layer(self._layer, self._model, pooler, images.placement, Scratch())
-        step = partial(batch_features, images=images, layer=layer, pooler=pooler)
-        features = map_batches(
-            self, step, images, images.home.dtype, by_row=pools_by_row(layer, pooler)
-        )
-        shape = (len(images), *self._features_shape())
-        return array_namespace(features).reshape(features, shape)
+        check_container(self, X)
+        return pooled_features(self, check_images(self, X, method="transform"))
 
     def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each image.
@@ -521,16 +445,7 @@ class ConvGMMFeatures(
             In nats, float64; of the library and on the device of X.
         """
         check_is_fitted(self)
-        images = check_images(self, X, method="score_samples")
-        if is_dask(X):
-            return map_blocks(self, "score_samples", images, (), np.float64)
-        step = partial(
-            batch_log_likelihoods,
-            images=images,
-            layer=self._layer.prepared(self._model, images.placement, Scratch()),
-            noise_variance=self.noise_variance_,
-        )
-        return map_batches(self, step, images, np.float64)
+        return log_likelihoods(self, check_images(self, X, method="score_samples"))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per image.
@@ -570,46 +485,7 @@ class ConvGMMFeatures(
         """
         check_is_fitted(self)
         check_input_features(self, input_features)
-        pooler = self._pooler()
-        if pooler is None or not self.flatten:
-            raise ValueError(
-                "pooling=None and flatten=False give maps, which have no columns to name."
-            )
-        n_components = self.conv_bias_.shape[0]
-        n_rows, n_columns, _ = pooler.features_shape(n_components)
-        prefix = type(self).__name__.lower()
-        names = [
-            f"{prefix}_row{row}_column{column}_component{component}{polarity}"
-            for row in range(n_rows)
-            for column in range(n_columns)
-            for polarity in (("_positive", "_negative") if pooler.both else ("",))
-            for component in range(n_components)
-        ]
-        return np.asarray(names, dtype=object)
-
-    def to_numpy(self) -> Self:
-        """Copy the estimator, with fitted attributes that are NumPy arrays.
-
-        Returns
-        -------
-        features : ConvGMMFeatures
-            The copy. Its results are those of this estimator.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn_calm import ConvGMMFeatures
-        >>> X = np.random.default_rng(0).random((50, 8, 8))
-        >>> type(ConvGMMFeatures(4).fit(X).to_numpy().means_)
-        <class 'numpy.ndarray'>
-        """
-        return copy.copy(self)
-
-    def __getstate__(self):
-        return plain(super().__getstate__(), _version())
-
-    def __setstate__(self, state):
-        super().__setstate__(restored(state, _version(), type(self).__name__))
+        return feature_names(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -617,17 +493,3 @@ class ConvGMMFeatures(
         tags.input_tags.three_d_array = True
         tags.array_api_support = True
         return tags
-
-    def _pooler(self):
-        return find_pooler(self, self._model.geometry.map_shape)
-
-    def _features_shape(self):
-        """Shape of the features of one image."""
-        pooler, n_components = self._pooler(), self.conv_bias_.shape[0]
-        if pooler is None:
-            return *self._model.geometry.map_shape, n_components
-        shape = pooler.features_shape(n_components)
-        return (math.prod(shape),) if self.flatten else shape
-
-    def _gives_maps(self):
-        return self.pooling is None or not self.flatten

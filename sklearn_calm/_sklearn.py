@@ -5,12 +5,14 @@ the package expects of it.
 """
 
 import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 # Decorator of `fit` that validates parameters, and sets up callbacks. Without it: call
 # `estimator._validate_params()` first.
-from sklearn.base import _fit_context as fit_context
+from sklearn.base import _fit_context
 
 # Columns of an array or a data frame, named as in a `ColumnTransformer`. Without it: one that
 # passes these columns through.
@@ -36,7 +38,7 @@ __all__ = [
     "check_input_features",
     "check_same_namespace",
     "check_sample_weight",
-    "fit_context",
+    "checked_fit",
     "output_config",
     "safe_indexing",
     "validate_parameters",
@@ -48,6 +50,8 @@ __all__ = [
 # Address of the documentation, without a slash at its end. It is set at the first release; until
 # then there are no links to it.
 DOCUMENTATION = ""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # What scikit-learn keeps in an estimator while its fit runs, and the callbacks that are set on it.
 _RUN_ATTRIBUTES = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
@@ -102,6 +106,11 @@ def callback_context(estimator, max_subtasks):
     """Set up the callbacks of an estimator for a fit."""
     set_up = getattr(estimator, "_init_callback_context", None)
     return NoContext() if set_up is None else set_up(max_subtasks=max_subtasks)
+
+
+def checked_fit(method: Method) -> Method:
+    """Check parameters before a method that fits. The decorator itself would hide our types."""
+    return _fit_context(prefer_skip_nested_validation=True)(method)
 
 
 def validate_parameters(estimator):

@@ -5,8 +5,10 @@ the estimator, loads on a machine without a GPU, and tells which version wrote i
 """
 
 import contextlib
+import copy
 import math
 import warnings
+from typing import Self
 
 import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
@@ -96,10 +98,39 @@ def kept_on_error(estimator):
         raise
 
 
-def plain(state, version):
-    """Return the attributes of an estimator as plain values."""
-    state = {name: _plain(value) for name, value in without_run(state).items()}
-    return state | {VERSION: version}
+class PlainStateMixin:
+    """Makes pickles and copies of an estimator hold plain values."""
+
+    def to_numpy(self) -> Self:
+        """Copy the estimator, with fitted attributes that are NumPy arrays.
+
+        Returns
+        -------
+        features : ConvGMMFeatures
+            The copy. Its results are those of this estimator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_calm import ConvGMMFeatures
+        >>> X = np.random.default_rng(0).random((50, 8, 8))
+        >>> type(ConvGMMFeatures(4).fit(X).to_numpy().means_)
+        <class 'numpy.ndarray'>
+        """
+        return copy.copy(self)
+
+    def __getstate__(self):
+        state = without_run(super().__getstate__())
+        return {name: _plain(value) for name, value in state.items()} | {VERSION: _version()}
+
+    def __setstate__(self, state):
+        super().__setstate__(restored(state, _version(), type(self).__name__))
+
+
+def _version():
+    from sklearn_calm import __version__  # not defined yet while this module is imported
+
+    return __version__
 
 
 def _plain(value):

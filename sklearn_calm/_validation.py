@@ -39,11 +39,11 @@ def check_array(X, estimator, *, reset, method=None):
     return X
 
 
-def check_container(features, X, *, gives_maps):
+def check_container(features, X):
     """Check that what `transform` gives fits the container that was asked for."""
     if output_config("transform", features)["dense"] == "default":
         return
-    if gives_maps or is_dask(X):
+    if features.pooling is None or not features.flatten or is_dask(X):
         what = "A lazy Dask array"
         if not is_dask(X):
             what = "Maps, which pooling=None and flatten=False give,"
@@ -231,10 +231,11 @@ def find_pooler(estimator, map_shape):
         )
     if pooling is None:
         return None
+    window = pooling.auto_window if window == "auto" else window
     if window != "box" and not pooling.weighted:
         raise ValueError(
             f'pooling="{estimator.pooling}" with pool_window="{window}": positions cannot count in '
-            'part there. Set pool_window="box", or choose another pooling.'
+            'part there. Set pool_window="auto" or "box", or choose another pooling.'
         )
     grid = check_grid("pool_grid", estimator.pool_grid, map_shape)
     windows = Windows.from_grid(window, estimator.pool_width, grid, map_shape)

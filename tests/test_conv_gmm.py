@@ -224,7 +224,7 @@ def test_the_layer_is_a_convolution(preprocessing, n_channels):
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_names_and_columns_have_the_same_order(pooling):
     X = make_images(20)
-    model = small(pooling=pooling, pool_grid=(2, 3), n_components=4).fit(X)
+    model = small(pooling=pooling, pool_grid=(2, 3), pool_window="box", n_components=4).fit(X)
     features, names = model.transform(X), model.get_feature_names_out()
     assert len(set(names)) == features.shape[1] == 24
     maps = clone(model).set_params(pooling=None).fit(X).transform(X)
@@ -241,7 +241,7 @@ def test_names_and_columns_have_the_same_order(pooling):
 
 def test_names_of_both_polarities():
     X = make_images(20)
-    model = small(pool_grid=(2, 3), polarity="both").fit(X)
+    model = small(pool_grid=(2, 3), pool_window="box", polarity="both").fit(X)
     features, names = model.transform(X), model.get_feature_names_out()
     assert len(set(names)) == features.shape[1] == 36
     alone = model.set_params(polarity="positive")
@@ -490,3 +490,15 @@ def test_pooling_may_change_after_fit():
     model = small(pooling="max").fit(X).set_params(pooling="mean", pool_grid=3)
     assert_array_equal(model.transform(X), small(pooling="mean", pool_grid=3).fit(X).transform(X))
     assert model.get_feature_names_out()[-1] == "convgmmfeatures_row2_column2_component2"
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_window_auto_is_gaussian_for_means(pooling):
+    X = make_images(27)
+    model = small(pooling=pooling).fit(X)
+    auto = model.transform(X)
+    named = "gaussian" if pooling in ("mean", "tempered", "triangle") else "box"
+    assert_array_equal(model.set_params(pool_window=named).transform(X), auto)
+    other = {"gaussian": "box", "box": "gaussian"}[named]
+    if pooling != "max":
+        assert not np.allclose(model.set_params(pool_window=other).transform(X), auto)

@@ -25,7 +25,7 @@ from sklearn_calm._sklearn import (
     check_input_features,
     check_same_namespace,
     check_sample_weight,
-    fit_context,
+    checked_fit,
     output_config,
     safe_indexing,
     validate_parameters,
@@ -48,7 +48,7 @@ class Estimator(TransformerMixin, BaseEstimator):
         self.size = size
         self.kind = kind
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @checked_fit
     def fit(self, X, y=None):
         self.fitted_ = True
         return self

@@ -50,6 +50,8 @@ class Pooling(NamedTuple):
     rectified: bool = False
     # Whether positions may count in part, as in windows that are no boxes.
     weighted: bool = True
+    # The window that "auto" stands for.
+    auto_window: str = "gaussian"
 
 
 class Pooler(NamedTuple):
@@ -234,8 +236,8 @@ def reduce_regions(nodes, reduction, maps, edges):
 
 
 POOLINGS = {
-    "logsumexp": Pooling(_logsumexp, _add_logsumexps),
-    "max": Pooling(_max, _add_maxima, weighted=False),
+    "logsumexp": Pooling(_logsumexp, _add_logsumexps, auto_window="box"),
+    "max": Pooling(_max, _add_maxima, weighted=False, auto_window="box"),
     "mean": Pooling(_mean, _add_means, shares="cell"),
     "tempered": Pooling(_mean, _add_means, fold=tempered, shares="position"),
     "triangle": Pooling(_mean, _add_means, fold=less_mean, rectified=True),

@@ -1,0 +1,77 @@
+"""What a fitted estimator makes of images: features and their names, log-likelihoods."""
+
+import math
+from functools import partial
+
+import numpy as np
+
+from sklearn_calm._arrays.namespace import array_namespace
+from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._batches import map_batches, map_blocks
+from sklearn_calm._images.blocks import BlockImages
+from sklearn_calm._mixture.features import (
+    batch_features,
+    batch_log_likelihoods,
+    feature_layer,
+    pools_by_row,
+)
+from sklearn_calm._validation import find_pooler
+
+
+def pooled_features(features, images):
+    """Features of images: `ConvGMMFeatures.transform`, once its input is checked."""
+    if isinstance(images, BlockImages):
+        return map_blocks(features, "transform", images, features_shape(features))
+    model, scratch = features._model, Scratch()
+    pooler = find_pooler(features, model.geometry.map_shape)
+    layer = feature_layer(features._layer, model, pooler, images.placement, scratch)
+    step = partial(batch_features, images=images, layer=layer, pooler=pooler)
+    by_row = pools_by_row(layer, pooler)
+    results = map_batches(features, step, images, images.home.dtype, by_row=by_row)
+    shape = (len(images), *features_shape(features))
+    return array_namespace(results).reshape(results, shape)
+
+
+def log_likelihoods(features, images):
+    """Log-likelihood of each image: `ConvGMMFeatures.score_samples`, once its input is checked."""
+    if isinstance(images, BlockImages):
+        return map_blocks(features, "score_samples", images, (), np.float64)
+    layer = features._layer.prepared(features._model, images.placement, Scratch())
+    step = partial(
+        batch_log_likelihoods,
+        images=images,
+        layer=layer,
+        noise_variance=features.noise_variance_,
+    )
+    return map_batches(features, step, images, np.float64)
+
+
+def features_shape(features):
+    """Shape of the features of one image."""
+    map_shape, n_components = features._model.geometry.map_shape, features.conv_bias_.shape[0]
+    pooler = find_pooler(features, map_shape)
+    if pooler is None:
+        return (*map_shape, n_components)
+    shape = pooler.features_shape(n_components)
+    return (math.prod(shape),) if features.flatten else shape
+
+
+def feature_names(features):
+    """Names of the columns of features, in their order."""
+    pooler = find_pooler(features, features._model.geometry.map_shape)
+    if pooler is None or not features.flatten:
+        raise ValueError(
+            "pooling=None and flatten=False give maps, which have no columns to name. Choose a "
+            "pooling and flatten=True."
+        )
+    n_components = features.conv_bias_.shape[0]
+    n_rows, n_columns, _ = pooler.features_shape(n_components)
+    prefix = type(features).__name__.lower()
+    names = [
+        f"{prefix}_row{row}_column{column}_component{component}{polarity}"
+        for row in range(n_rows)
+        for column in range(n_columns)
+        for polarity in (("_positive", "_negative") if pooler.both else ("",))
+        for component in range(n_components)
+    ]
+    return np.asarray(names, dtype=object)

@@ -1,0 +1,44 @@
+"""The values that each parameter of the estimator may have, one by one.
+
+Whether they fit together, and fit the images, is for `_validation` to say.
+"""
+
+import numbers
+
+from sklearn_calm._convolution.pooling import POOLINGS
+from sklearn_calm._convolution.windows import WINDOWS
+from sklearn_calm._sklearn import Interval, StrOptions
+
+POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+
+PARAMETER_CONSTRAINTS = {
+    "n_components": [POSITIVE_INT],
+    "patch_size": [POSITIVE_INT, tuple, list],
+    "stride": [POSITIVE_INT, tuple, list],
+    "padding": [Interval(numbers.Integral, 0, None, closed="left"), tuple, list],
+    "image_shape": [StrOptions({"auto"}), tuple, list],
+    "assignment": [StrOptions({"image", "patch"}), tuple, list],
+    "normalize": [StrOptions({"contrast"}), None],
+    "whiten": ["boolean"],
+    "reg_covar": [Interval(numbers.Real, 0, None, closed="left")],
+    "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
+    "learn_weights": ["boolean"],
+    "pooling": [StrOptions(set(POOLINGS)), None],
+    "pool_grid": [POSITIVE_INT, tuple, list],
+    "pool_window": [StrOptions({"auto", *WINDOWS})],
+    "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
+    "polarity": [StrOptions({"positive", "both"})],
+    "flatten": ["boolean"],
+    "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
+    "n_init": [POSITIVE_INT],
+    "max_iter": [POSITIVE_INT],
+    "tol": [Interval(numbers.Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
+    "learning_decay": [Interval(numbers.Real, 0.5, 1, closed="right")],
+    "learning_offset": [Interval(numbers.Real, 0, None, closed="left")],
+    "warm_start": ["boolean"],
+    "n_jobs": [numbers.Integral, None],
+    "backend": [str],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
