@@ -15,15 +15,19 @@ from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import Images
 
-N_IMAGES, SIDE = 400_000, 32  # 400 MB
-LIMIT = 2**28
+N_IMAGES, SIDE = 64_000, 32  # 64 MB
+LIMIT = 48 * 2**20
 
-# RLIMIT_DATA counts memory that is taken, and not files that are mapped.
+# RLIMIT_DATA counts memory that is taken, and not files that are mapped. Batches and samples have a
+# fixed size, whatever the number of images: where these are small, a small file is large enough.
 BEGIN = """
 import resource, sys
 import numpy as np
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._images import reader
+from sklearn_calm._mixture import seeds, starting
 
+reader.BATCH_BYTES, seeds.MAX_PATCHES, starting.SEED_PATCHES = 2**19, 20_000, 5_000
 path = sys.argv[1]
 features = ConvGMMFeatures(8, pool_grid=1, stride=3, max_iter=3, tol=0, n_jobs=1, random_state=0)
 features.fit(np.random.default_rng(0).random((50, 32, 32)))
@@ -48,7 +52,7 @@ features.set_params(assignment="patch", max_iter=3).fit(images)
 found = features.transform(images)
 """,
     "generator": """
-def batches(size=10_000):
+def batches(size=2_000):
     for start in range(0, len(images), size):
         yield images[start : start + size]
 
@@ -61,9 +65,9 @@ found = np.concatenate([features.transform(batch) for batch in batches()])
     "zarr store": """
 import dask, dask.array as da, zarr
 
-store = zarr.create_array(path + ".zarr", shape=images.shape, chunks=(5000, 32, 32), dtype="u1")
-for start in range(0, len(images), 5000):
-    store[start : start + 5000] = images[start : start + 5000]
+store = zarr.create_array(path + ".zarr", shape=images.shape, chunks=(2000, 32, 32), dtype="u1")
+for start in range(0, len(images), 2000):
+    store[start : start + 2000] = images[start : start + 2000]
 D = da.from_zarr(store)
 dask.config.set(scheduler="threads", num_workers=2)
 D[:2].compute()
@@ -82,10 +86,7 @@ assert found.std(axis=0).min() > 0
 @pytest.fixture(scope="module")
 def large_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("large") / "images"
-    rng = np.random.default_rng(0)
-    with path.open("wb") as file:
-        for _ in range(20):
-            file.write(rng.bytes(N_IMAGES * SIDE * SIDE // 20))
+    path.write_bytes(np.random.default_rng(0).bytes(N_IMAGES * SIDE * SIDE))
     return path
 
 
