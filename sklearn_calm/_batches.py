@@ -29,7 +29,7 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
 
     Returns
     -------
-    images : Images or BlockImages
+    images : ImageSource
     """
     lazy = is_dask(X)
     X = check_array(whole_images(X) if lazy else X, features, reset=reset, method=method)

@@ -28,7 +28,7 @@ def fit(features, images, task, *, continued, stepwise):
     ----------
     features : ConvGMMFeatures
         Gets the fitted attributes.
-    images : Images or BlockImages
+    images : ImageSource
     task : FitTask
     continued : bool
         Whether to go on from the last fit.

@@ -1,7 +1,7 @@
 """Images in a Dask array: a pass maps the E-step over blocks where they lie.
 
-What travels is the layer on its way out and the statistics on their way back, added up in a tree;
-of the images only samples: patches to start from, and some images to choose new patches from.
+The layer travels to the workers, and the statistics travel back, added up in a tree. Of the images
+only samples travel: patches to start from, and some images from which to choose new patches.
 """
 
 import importlib
@@ -14,8 +14,9 @@ import numpy as np
 from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import Placement, find_placement
 from sklearn_calm._images.reader import Images, home_of, row_numbers, working_dtype
+from sklearn_calm._images.source import ImageSource
 
-# Statistics that one task adds up.
+# Number of statistics that one task adds up.
 FAN_IN = 8
 
 
@@ -25,7 +26,7 @@ def whole_images(X):
     Raises
     ------
     ValueError
-        If nobody knows how many images its blocks hold.
+        If the number of images in its blocks is unknown.
     """
     if any(np.isnan(side) for side in X.shape):
         raise ValueError(
@@ -42,8 +43,8 @@ def whole_images(X):
     return X
 
 
-class BlockImages:
-    """The images of a Dask array: what training asks of `Images`, done where the blocks lie.
+class BlockImages(ImageSource):
+    """The images of a Dask array: all work is done where the blocks lie.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class BlockImages:
     geometry : PatchGeometry
     sample_weight : ndarray of shape (n,) or None
     backend : str
-        Where blocks are worked on, as the estimator says it.
+        Where blocks are worked on: the parameter of the estimator.
     """
 
     in_memory = False
@@ -65,73 +66,62 @@ class BlockImages:
         self.placement = find_placement(backend, home)
         self._edges = np.cumsum([0, *X.chunks[0]])
 
-    def __len__(self):
-        return self.X.shape[0]
-
     @property
     def home(self):
         """Where results go that are no Dask arrays."""
         return Placement("numpy", None, working_dtype(self.X.dtype))
 
-    dtype = Images.dtype
-    model_home = Images.model_home
-    in_precision = Images.in_precision
-    weights = Images.weights
-    total_weight = Images.total_weight
-    least_weight = Images.least_weight
-    batch_size = Images.batch_size
-
     def some_rows(self, most):
-        """Numbers of up to so many images, of one block, as each costs its making."""
+        """Rows of up to so many images, all of one block, since each block costs its making."""
         first = int(np.argmax(np.diff(self._edges) > 0))
         start, stop = self._edges[first : first + 2]
         return np.arange(start, min(stop, start + most))
 
-    def on_host(self, rows=slice(None)):
-        """The images of the given rows, in ascending order, NumPy in memory."""
-        rows = row_numbers(rows, len(self))
-        parts = _compute(self._tasks(_host_images, rows))
-        weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return Images(_joined(parts), self.geometry, weights, self.model_home, rows)
+    def on_host(self, image_rows=slice(None)):
+        image_rows = row_numbers(image_rows, len(self))
+        parts = _compute(self._tasks(_host_images, image_rows))
+        weights = None if self.sample_weight is None else self.sample_weight[image_rows]
+        return Images(_joined(parts), self.geometry, weights, self.model_home, image_rows)
 
-    def patches(self, rows, positions):
-        """The patches at given positions of given images, rows in ascending order."""
-        if not len(rows):
+    def patches(self, image_rows, positions):
+        if not len(image_rows):
             return np.empty((0, self.geometry.patch_length), self.dtype)
-        return np.concatenate(_compute(self._tasks(_block_patches, rows, positions)))
+        return np.concatenate(_compute(self._tasks(_block_patches, image_rows, positions)))
 
-    def map_reduce(self, step, merge, workers, batch_size, rows=None):
-        """merge(... merge(step(images, batch), ...) ...) of all batches of all blocks."""
+    def map_reduce(self, step, merge, workers, batch_size, image_rows=None):
+        """`ImageSource.map_reduce`, by Dask's own workers."""
         delayed = _dask().delayed
         # One node of the graph, so that the layer travels once to each worker.
         step = delayed(step, pure=False, traverse=False)
-        tasks = self._tasks(partial(_statistics, batch_size=batch_size, merge=merge), rows, step)
+        statistics = partial(_statistics, batch_size=batch_size, merge=merge)
+        tasks = self._tasks(statistics, image_rows, step)
         merge_all = delayed(partial(reduce, merge), pure=False)
         while len(tasks) > 1:
             tasks = [merge_all(tasks[i : i + FAN_IN]) for i in range(0, len(tasks), FAN_IN)]
         return _compute(tasks)[0]
 
-    def _tasks(self, function, rows, values=None):
-        """function(images, rows, values) of every block, where it lies, that holds any rows.
+    def _tasks(self, function, image_rows, values=None):
+        """Tasks function(images, rows, values), one for each block that holds any of the rows.
 
-        Rows are counted within the block; `values` go with the rows, or are a task.
+        The rows of a task are counted within its block. `values` are an array with one value for
+        each row, of which a task gets its part, or they go to every task as they are.
         """
         function = _dask().delayed(function, pure=False)
         tasks = []
         for block, (start, stop) in zip(
             self.X.to_delayed().ravel(), pairwise(self._edges), strict=True
         ):
-            mine, part = None, slice(None)
-            if rows is not None:
-                part = slice(*np.searchsorted(rows, (start, stop)))
-                mine = rows[part] - start
-            if start < stop and (rows is None or len(mine)):
+            rows_within, part = None, slice(None)
+            if image_rows is not None:
+                part = slice(*np.searchsorted(image_rows, (start, stop)))
+                rows_within = image_rows[part] - start
+            if start < stop and (image_rows is None or len(rows_within)):
                 weights = None if self.sample_weight is None else self.sample_weight[start:stop]
                 images = _dask().delayed(_images, pure=False)(
                     block, self.geometry, weights, self.placement, start
                 )
                 given = values[part] if isinstance(values, np.ndarray) else values
-                tasks.append(function(images, mine, given))
+                tasks.append(function(images, rows_within, given))
         return tasks
 
 
@@ -181,13 +171,13 @@ def _images(block, geometry, weights, placement, start):
     return Images(block, geometry, weights, placement, numbers)
 
 
-def _host_images(images, rows, _):
-    return images.on_host(rows).X
+def _host_images(images, image_rows, _):
+    return images.on_host(image_rows).X
 
 
-def _block_patches(images, rows, positions):
-    return images.patches(rows, positions)
+def _block_patches(images, image_rows, positions):
+    return images.patches(image_rows, positions)
 
 
-def _statistics(images, rows, step, batch_size, merge):
-    return images.map_reduce(step, merge, Workers(1), batch_size, rows)
+def _statistics(images, image_rows, step, batch_size, merge):
+    return images.map_reduce(step, merge, Workers(1), batch_size, image_rows)

@@ -1,11 +1,9 @@
 """Images as users hold them, read batch by batch.
 
-Whatever comes in (flat rows, grey or colour images, integers, memory maps) is read as padded float
-batches of shape (n, height, width, channels). The array itself is never copied whole, nor written
-to.
+Flat rows, grey or colour images, integers and memory maps are all read as padded float batches of
+shape (n, height, width, channels). The array itself is never copied whole, nor written to.
 """
 
-import copy
 import math
 import numbers
 from functools import partial
@@ -25,13 +23,11 @@ from sklearn_calm._arrays.namespace import (
     take,
     to_numpy,
 )
+from sklearn_calm._convolution.geometry import slices
+from sklearn_calm._images.source import ImageSource
 
-# Values that are read at a time to pick patches from.
+# Number of values that are read at a time to pick patches from.
 READ_VALUES = 2**20
-# Scores of one batch: larger ones leave the cache, smaller ones spend time between them.
-BATCH_BYTES = 2**22
-DEVICE_BATCH_BYTES = 2**28
-MAX_BATCH = 8192
 # Integers below are float64 without rounding.
 MAX_INTEGER = 2**53
 
@@ -105,12 +101,12 @@ def home_of(X):
     return Placement(library_of(X), device_of(X), working_dtype(numpy_dtype(X)))
 
 
-def row_numbers(rows, n):
+def row_numbers(image_rows, n):
     """The integers that a slice of n rows stands for; integers as they are."""
-    return np.arange(*rows.indices(n)) if isinstance(rows, slice) else rows
+    return np.arange(*image_rows.indices(n)) if isinstance(image_rows, slice) else image_rows
 
 
-class Images:
+class Images(ImageSource):
     """The images of an array, read a few at a time.
 
     Parameters
@@ -122,7 +118,7 @@ class Images:
     placement : Placement or None
         Where batches are worked on, and in what precision; None follows X.
     numbers : ndarray of shape (n,) or None
-        Of the images, by which errors name them; None counts from 0.
+        Numbers of the images in errors; None counts from 0.
     """
 
     def __init__(self, X, geometry, sample_weight=None, placement=None, numbers=None):
@@ -132,40 +128,20 @@ class Images:
         self.sample_weight = sample_weight
         self.placement = home_of(X) if placement is None else placement
 
-    def __len__(self):
-        return self.X.shape[0]
-
-    @property
-    def dtype(self):
-        """Precision of batches, as NumPy calls it."""
-        return self.placement.dtype
-
     @property
     def home(self):
-        """Where features go, and in what precision: to the library and device of X."""
+        """Where features go, and in what precision: the library and device of X."""
         return home_of(self.X)
 
     @property
-    def model_home(self):
-        """Where fitted attributes go: their precision is the one that was worked in."""
-        return self.home._replace(dtype=self.dtype)
-
-    def in_precision(self, dtype):
-        """The same images, read in another precision."""
-        other = copy.copy(self)
-        other.placement = self.placement._replace(dtype=np.dtype(dtype))
-        return other
-
-    @property
     def in_memory(self):
-        """Whether X is an array of NumPy, and no file."""
         return isinstance(self.X, np.ndarray) and not isinstance(self.X, np.memmap)
 
-    def read(self, rows):
-        """Images of the given rows, cast and padded: (n, padded height, padded width, channels)."""
-        values = take(self.X, rows)
+    def read(self, image_rows):
+        """Some of the images, cast and padded: (n, padded height, padded width, channels)."""
+        values = take(self.X, image_rows)
         if isinstance(values, np.ma.MaskedArray):
-            values = unmasked(values, "X", self._numbers(rows))
+            values = unmasked(values, "X", self._numbers(image_rows))
         with np.errstate(over="ignore", under="ignore"):  # told below, in a sentence
             batch = self.placement.asarray(values)
         xp = array_namespace(batch)
@@ -179,75 +155,57 @@ class Images:
         # One layout for all, so that sums round alike whatever the order of X in memory.
         batch = contiguous(batch)
         if array_namespace(self.X).isdtype(self.X.dtype, "real floating"):
-            self._check_finite(batch, rows)
-            self._check_not_lost(batch, rows)
+            self._check_finite(batch, image_rows)
+            self._check_not_lost(batch, image_rows)
         elif numpy_dtype(self.X).itemsize == 8:
-            self._check_exact(batch, rows)
+            self._check_exact(batch, image_rows)
         return batch
 
-    def weights(self, rows):
-        """Weight of each image of the given rows, float64."""
-        if self.sample_weight is None:
-            return np.broadcast_to(1.0, len(self))[rows]
-        return self.sample_weight[rows]
-
-    @property
-    def total_weight(self):
-        return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
-
-    @property
-    def least_weight(self):
-        """Weight of the lightest image that has any."""
-        if self.sample_weight is None:
-            return 1.0
-        return float(self.sample_weight[self.sample_weight > 0].min())
+    def batches(self, batch_size, image_rows=None):
+        """Slices that cover all images in order; or parts of the rows given."""
+        if image_rows is None:
+            return slices(len(self), batch_size)
+        return [image_rows[part] for part in slices(len(image_rows), batch_size)]
 
     def some_rows(self, most):
         """Numbers of up to so many images, spread over all of them."""
         return np.unique(np.linspace(0, len(self) - 1, most).astype(int))
 
-    def on_host(self, rows=slice(None)):
-        """The images of the given rows, NumPy in memory."""
-        weights = None if self.sample_weight is None else self.weights(rows)
+    def on_host(self, image_rows=slice(None)):
+        weights = None if self.sample_weight is None else self.weights(image_rows)
         placement = Placement("numpy", None, self.dtype)
-        X = to_numpy(take(self.X, rows))
-        return Images(X, self.geometry, weights, placement, self._numbers(rows))
+        X = to_numpy(take(self.X, image_rows))
+        return Images(X, self.geometry, weights, placement, self._numbers(image_rows))
 
-    def patches(self, rows, positions):
-        """The patches at given positions of given images, rows in ascending order.
-
-        Returns
-        -------
-        patches : ndarray of shape (m, D)
-            NumPy.
-        """
+    def patches(self, image_rows, positions):
         geometry = self.geometry
-        ys, xs = np.divmod(positions, geometry.map_shape[1])
-        ys, xs = ys * geometry.stride[0], xs * geometry.stride[1]
-        patches = np.empty((len(rows), *geometry.kernel_shape), self.dtype)
-        needed, first = np.unique(rows, return_index=True)
-        ends = np.append(first[1:], len(rows))
+        tops, lefts = np.divmod(positions, geometry.map_shape[1])
+        tops, lefts = tops * geometry.stride[0], lefts * geometry.stride[1]
+        patches = np.empty((len(image_rows), *geometry.kernel_shape), self.dtype)
+        needed, first = np.unique(image_rows, return_index=True)
+        ends = np.append(first[1:], len(image_rows))
         step = max(1, READ_VALUES // math.prod(geometry.padded_shape))
-        for start in range(0, len(needed), step):
-            group = needed[start : start + step]
-            part = slice(first[start], ends[start + len(group) - 1])
-            windows = sliding_window_view(
-                self.on_host(group).read(slice(None)), geometry.patch_size, axis=(1, 2)
-            )
-            found = windows[np.searchsorted(group, rows[part]), ys[part], xs[part]]
-            patches[part] = np.moveaxis(found, 1, -1)
-        return patches.reshape(len(rows), geometry.patch_length)
+        for group in slices(len(needed), step):
+            part = slice(first[group.start], ends[group.stop - 1])
+            padded = self.on_host(needed[group]).read(slice(None))
+            windows = sliding_window_view(padded, geometry.patch_size, axis=(1, 2))
+            images = np.searchsorted(needed[group], image_rows[part])
+            # The channels come before the sides of a window.
+            patches[part] = np.moveaxis(windows[images, tops[part], lefts[part]], 1, -1)
+        return patches.reshape(len(image_rows), geometry.patch_length)
 
-    def map_reduce(self, step, merge, workers, batch_size, rows=None):
-        """merge(... merge(step(self, first batch), step(self, second batch)) ...)."""
-        return workers.map_reduce(partial(step, self), self.batches(batch_size, rows), merge)
+    def map_reduce(self, step, merge, workers, batch_size, image_rows=None):
+        batches = self.batches(batch_size, image_rows)
+        return workers.map_reduce(partial(step, self), batches, merge)
 
-    def _numbers(self, rows):
-        # None is kept for what only counts: images may be billions.
-        return row_numbers(rows, len(self)) if self.numbers is None else self.numbers[rows]
+    def _numbers(self, image_rows):
+        # No array of numbers is made where they only count: there may be billions of images.
+        if self.numbers is None:
+            return row_numbers(image_rows, len(self))
+        return self.numbers[image_rows]
 
-    def _check_finite(self, batch, rows):
-        # Squares are summed over images and over seeds: there has to be room for such sums as well.
+    def _check_finite(self, batch, image_rows):
+        # Squares are summed over images and over seeds, and such sums must not overflow either.
         most = 1e-6 * float(np.finfo(self.dtype).max)
         xp = array_namespace(batch)
         values = xp.reshape(batch, (size(batch),))
@@ -255,7 +213,7 @@ class Images:
             if bool(values @ values <= most):
                 return
         largest = math.sqrt(most / math.prod(batch.shape[1:]))
-        first = self._first_beyond(largest, batch, rows)
+        first = self._first_beyond(largest, batch, image_rows)
         if first is not None:
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
@@ -264,16 +222,16 @@ class Images:
                 "example; scale large values down."
             )
 
-    def _check_not_lost(self, batch, rows):
+    def _check_not_lost(self, batch, image_rows):
         longer = numpy_dtype(self.X).itemsize > self.dtype.itemsize
-        if longer and not batch.any() and take(self.X, rows).any():
+        if longer and not batch.any() and take(self.X, image_rows).any():
             raise ValueError(
                 f"Input X of dtype {self.X.dtype} contains only values too small for {self.dtype}. "
                 "Scale the images up, as in X / abs(X).max()."
             )
 
-    def _check_exact(self, batch, rows):
-        first = self._first_beyond(MAX_INTEGER - 1, batch, rows)
+    def _check_exact(self, batch, image_rows):
+        first = self._first_beyond(MAX_INTEGER - 1, batch, image_rows)
         if first is not None:
             raise ValueError(
                 f"X has dtype {self.X.dtype} and holds integers of {MAX_INTEGER:.0e} or more "
@@ -281,23 +239,8 @@ class Images:
                 "all images, or pass X.astype(float) if rounding does no harm."
             )
 
-    def _first_beyond(self, largest, batch, rows):
+    def _first_beyond(self, largest, batch, image_rows):
         """Number of the first image with a value beyond `largest`, or NaN; None without one."""
         xp = array_namespace(batch)
         within = to_numpy(xp.all(xp.abs(batch) <= largest, axis=(1, 2, 3)))
-        return None if within.all() else self._numbers(rows)[np.argmin(within)]
-
-    def batch_size(self, n_components, *, by_row=False):
-        """Images to a batch; fewer scores are held at once where maps are pooled row by row."""
-        geometry = self.geometry
-        held = geometry.n_positions * n_components
-        if by_row:
-            held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
-        most = DEVICE_BATCH_BYTES if self.placement.on_accelerator else BATCH_BYTES
-        return int(np.clip(most // (held * self.dtype.itemsize), 1, MAX_BATCH))
-
-    def batches(self, batch_size, rows=None):
-        """Slices that cover all images in order; or parts of the rows given."""
-        n = len(self) if rows is None else len(rows)
-        parts = [slice(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
-        return parts if rows is None else [rows[part] for part in parts]
+        return None if within.all() else self._numbers(image_rows)[np.argmin(within)]

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
+from sklearn_calm._convolution.geometry import slices
+
 # The variance that is added to that of every patch, as a share of the mean variance of a patch.
 CONTRAST_FLOOR = 0.01
-# Values that are taken to float64 at a time.
+# Number of values that are cast to float64 at a time.
 PART_VALUES = 2**16
 # Where the contrast floor, or that share of the mean square of raw patches, is below this, float32
 # loses squares that matter.
@@ -34,10 +36,6 @@ class Preprocessing(NamedTuple):
     def whiten(self, vectors):
         """Vectors (m, D) of x~ space in y space."""
         return vectors if self.whitener is None else (vectors - self.mean) @ self.whitener
-
-    def preprocess(self, patches):
-        """Raw patches (m, D) in y space."""
-        return self.whiten(normalize_contrast(patches, self.contrast_floor))
 
 
 class PatchMoments(NamedTuple):
@@ -122,7 +120,7 @@ def contrast_floor(patches, weights, *, centre=True):
     for part, share in _parts(patches, weights / weights.sum()):
         variance += share @ _mean_squares(_centred(part) if centre else part)
         square += share @ _mean_squares(part)
-    # Constant images have no contrast but that of rounding errors, which is not to be amplified.
+    # Constant images have no contrast but rounding errors, which must not be amplified.
     rounding = np.finfo(np.float32).eps * square
     return float(CONTRAST_FLOOR * variance) if variance > rounding else 1.0
 
@@ -139,10 +137,8 @@ def patch_moments(patches, weights):
 
 
 def _parts(patches, weights):
-    """Patches in float64 and their weights, a part that fits the cache after the other."""
-    step = max(1, PART_VALUES // patches.shape[1])
-    for start in range(0, len(patches), step):
-        part = slice(start, start + step)
+    """Patches in float64 and their weights, one part after the other that fits the cache."""
+    for part in slices(len(patches), max(1, PART_VALUES // patches.shape[1])):
         yield patches[part].astype(np.float64), weights[part]
 
 
@@ -152,7 +148,7 @@ def whitening(moments, reg_covar):
     covariance = moments.second / moments.weight - np.outer(mean, mean)
     variances, axes = linalg.eigh((covariance + covariance.T) / 2)
     if variances.sum() <= 1e-13 * np.trace(moments.second) / moments.weight:
-        return mean, np.eye(len(mean))  # patches that differ by rounding errors only
+        return mean, np.eye(len(mean))  # the patches differ by rounding errors only
     ridge = reg_covar * variances.mean()
     # Without a ridge the directions in which patches do not vary have no scale: leave them out.
     varies = variances > 1e-10 * variances[-1]

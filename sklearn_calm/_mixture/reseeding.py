@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils.random import sample_without_replacement
 
+from sklearn_calm._convolution.geometry import slices
 from sklearn_calm._mixture.em import dead_components
 from sklearn_calm._mixture.model import conv_layer, log_joint, patch_energies
 from sklearn_calm._mixture.preprocessing import normalize_contrast
@@ -21,46 +22,47 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
 
     Parameters
     ----------
-    images : Images
+    images : ImageSource
     parameters : MixtureParameters
     statistics : SufficientStatistics
-        Of the last E-step; they tell which components are dead.
+        Of the last E-step: they say which components are dead.
     model : PatchModel
     scale : float
-        What an image of weight 1 weighs in the statistics.
+        Weight that an image of weight 1 has in the statistics.
 
     Returns
     -------
     parameters : MixtureParameters
     n_reseeded : int
-        Fewer than there are dead ones where nothing is badly explained.
+        Less than the number of dead components where few patches are badly explained.
     """
     lightest = images.least_weight * scale
     dead = np.flatnonzero(dead_components(statistics, lightest))
-    # Together, too, they must not hold half of any cell: the emptiest first.
+    # Together they must hold less than half of any cell, so the emptiest come first.
     dead = dead[np.argsort(statistics.counts[dead], kind="stable")]
     dead = dead[statistics.counts[dead].cumsum() < lightest / 2]
     if not len(dead):
         return parameters, 0
-    n_looked_at = min(len(images), MAX_IMAGES)
-    # In memory that does not grow with the images, of which there may be billions.
-    rows = np.sort(sample_without_replacement(len(images), n_looked_at, random_state=rng))
-    images, rows = images.on_host(rows), np.arange(len(rows))
-    # What one image weighs in the statistics, and the weight a new component starts with.
-    rows, weights = _joined(images, rows)
+    n_candidates = min(len(images), MAX_IMAGES)
+    # This memory does not grow with the number of images, of which there may be billions.
+    sampled = np.sort(sample_without_replacement(len(images), n_candidates, random_state=rng))
+    images = images.on_host(sampled)
+    image_rows, weights = _joined(images)
+    # Weight of each image in the statistics, and the weight with which a new component starts.
     unit = weights * scale
     share = unit / statistics.counts.sum()
-    # Making room for new weights costs every cell a little, and what a dead one explained is lost.
+    # New weights lower all others, which costs every cell a little; and what a dead component
+    # explained is lost.
     cost = 2 * statistics.counts[dead].max()
     if learn_weights:
         cost = cost + 2 * unit
     else:
-        share = np.full(len(rows), parameters.weights[dead].min())
-    gains, positions = _gains(images, rows, share, parameters, model, batch_size)
-    chosen = _best_distinct(images, rows, positions, unit * gains - cost, len(dead))
+        share = np.full(len(image_rows), parameters.weights[dead].min())
+    gains, positions = _gains(images, image_rows, share, parameters, model, batch_size)
+    chosen = _best_distinct(images, image_rows, positions, unit * gains - cost, len(dead))
     if not len(chosen):
         return parameters, 0
-    patches = images.patches(rows[chosen], positions[chosen]).astype(np.float64)
+    patches = images.patches(image_rows[chosen], positions[chosen]).astype(np.float64)
     revived = dead[: len(chosen)]
     means, weights = parameters.means.copy(), parameters.weights.copy()
     means[revived] = normalize_contrast(patches, model.preprocessing.contrast_floor)
@@ -70,28 +72,26 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     return parameters._replace(means=means, weights=weights), len(chosen)
 
 
-def _joined(images, rows):
-    """Of equal images the first, with the weight of all: three copies are one image of weight 3."""
-    pixels = images.X.reshape(len(rows), -1)
-    first, weights = join_equal(pixels, images.weights(rows))
+def _joined(images):
+    """Rows and weights of distinct images: three equal ones are one image of weight 3."""
+    pixels = images.X.reshape(len(images), -1)
+    first, weights = join_equal(pixels, images.weights(slice(None)))
     order = np.argsort(first)
-    return rows[first[order]], weights[order]
+    return first[order], weights[order]
 
 
-def _gains(images, rows, share, parameters, model, batch_size):
-    """What the best new patch of each image would gain in its cell, and its position."""
+def _gains(images, image_rows, share, parameters, model, batch_size):
+    """Gain in its cell of the best new patch of each image, and the position of the patch."""
     layer = conv_layer(parameters, model).prepared(model, images.placement)
     log_cell = np.log(model.geometry.n_positions / model.cells.n_cells)
-    gains, positions = np.empty(len(rows)), np.empty(len(rows), dtype=int)
-    for start in range(0, len(rows), batch_size):
-        part = slice(start, start + batch_size)
-        batch = images.read(rows[part])
-        maps = log_joint(layer.view(batch), layer)
-        known = logsumexp(maps, axis=-1)
-        peaks = model.cells.peaks(known[..., None])
-        masses = model.cells.sums(np.exp(known - model.cells.spread(peaks)))
+    gains, positions = np.empty(len(image_rows)), np.empty(len(image_rows), dtype=int)
+    for part in slices(len(image_rows), batch_size):
+        batch = images.read(image_rows[part])
+        log_masses = logsumexp(log_joint(layer.view(batch), layer), axis=-1)
+        peaks = model.cells.peaks(log_masses[..., None])
+        totals = model.cells.sums(np.exp(log_masses - model.cells.spread(peaks)))
         new = patch_energies(batch, model) / (2 * parameters.noise_variance) - log_cell
-        odds = new - model.cells.spread(peaks + np.log(masses))
+        odds = new - model.cells.spread(peaks + np.log(totals))
         odds = odds.transpose(1, 0, 2).reshape(odds.shape[1], -1)
         positions[part] = odds.argmax(axis=1)
         with np.errstate(divide="ignore"):
@@ -99,11 +99,11 @@ def _gains(images, rows, share, parameters, model, batch_size):
     return gains, positions
 
 
-def _best_distinct(images, rows, positions, worth, most):
-    """The images worth most, no two of which give the same patch, in ascending order."""
+def _best_distinct(images, image_rows, positions, worth, most):
+    """The images of highest worth, no two of which give the same patch, in ascending order."""
     candidates = np.argsort(-worth, kind="stable")[: 4 * most]
     candidates = np.sort(candidates[worth[candidates] > 0])
-    patches = images.patches(rows[candidates], positions[candidates])
+    patches = images.patches(image_rows[candidates], positions[candidates])
     _, first = np.unique(patches, axis=0, return_index=True)
     candidates = candidates[first]
     return np.sort(candidates[np.argsort(-worth[candidates], kind="stable")][:most])

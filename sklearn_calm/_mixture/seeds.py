@@ -34,28 +34,29 @@ def sample_patches(images, rng, max_patches=None):
 
     Parameters
     ----------
-    images : Images
+    images : ImageSource
     rng : numpy.random.RandomState
     max_patches : int or None
-        None is as many as MAX_PATCHES and MAX_VALUES allow.
+        None takes as many as MAX_PATCHES and MAX_VALUES allow.
     """
     geometry = images.geometry
     most = min(MAX_PATCHES, max(MAX_VALUES // geometry.patch_length, 1))
     most = most if max_patches is None else min(most, max_patches)
     complete = len(images) * geometry.n_positions <= most
     if complete:
-        rows = np.repeat(np.arange(len(images)), geometry.n_positions)
+        image_rows = np.repeat(np.arange(len(images)), geometry.n_positions)
         positions = np.tile(np.arange(geometry.n_positions), len(images))
-        weights = images.weights(slice(None))[rows]
+        weights = images.weights(slice(None))[image_rows]
     else:
         share = None
         if images.sample_weight is not None:
             share = images.sample_weight / images.sample_weight.sum()
-        rows = np.sort(rng.choice(len(images), most, p=share))
+        image_rows = np.sort(rng.choice(len(images), most, p=share))
         positions = rng.randint(geometry.n_positions, size=most)
         weights = np.ones(most)
     kept = weights > 0
-    return PatchSample(images.patches(rows[kept], positions[kept]), weights[kept], complete)
+    patches = images.patches(image_rows[kept], positions[kept])
+    return PatchSample(patches, weights[kept], complete)
 
 
 def distinct(patches, weights):

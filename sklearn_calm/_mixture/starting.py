@@ -10,8 +10,8 @@ import numpy as np
 
 from sklearn_calm._arrays.execution import single_threaded_blas
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._images.blocks import BlockImages
 from sklearn_calm._images.reader import Images
+from sklearn_calm._images.source import ImageSource
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import VARIANCE_FLOOR
 from sklearn_calm._mixture.model import MixtureParameters, PatchModel
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
     fits the sample: its normalised patches are then the images, of one position each.
     """
 
-    images: Images | BlockImages  # to fit
+    images: ImageSource  # to fit
     model: PatchModel  # of the images to fit
     whole: PatchModel  # of the images given
     sample: PatchSample  # normalised, not yet whitened patches

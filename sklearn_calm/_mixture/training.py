@@ -70,7 +70,7 @@ class EM:
 
     Parameters
     ----------
-    images : Images or BlockImages
+    images : ImageSource
     model : PatchModel
     options : Options
     execution : Execution

@@ -1,0 +1,123 @@
+"""What training asks of images, be they in memory, in a file or in blocks of a Dask array."""
+
+import copy
+from typing import Any, Protocol
+
+import numpy as np
+
+from sklearn_calm._arrays.namespace import Placement
+from sklearn_calm._convolution.geometry import PatchGeometry
+
+# Memory for the scores of one batch: larger batches leave the cache, smaller ones spend time
+# between batches.
+BATCH_BYTES = 2**22
+DEVICE_BATCH_BYTES = 2**28
+MAX_BATCH = 8192
+
+
+class ImageSource(Protocol):
+    """Images with their geometry and weights, wherever they are held.
+
+    `image_rows` are the rows of images in X: a slice, or integers in ascending order.
+    """
+
+    X: Any  # (n, ...)
+    geometry: PatchGeometry
+    sample_weight: np.ndarray | None  # (n,)
+    placement: Placement  # where batches are worked on, and in what precision
+
+    @property
+    def in_memory(self):
+        """Whether X is an array of NumPy, and no file."""
+
+    @property
+    def home(self):
+        """Where features go, and in what precision."""
+
+    def some_rows(self, most):
+        """Rows of up to so many of the images."""
+
+    def on_host(self, image_rows=slice(None)):
+        """Some of the images as `Images`, NumPy in memory."""
+
+    def patches(self, image_rows, positions):
+        """The patches at given positions of given images.
+
+        Parameters
+        ----------
+        image_rows : ndarray of shape (m,)
+            May hold an image several times.
+        positions : ndarray of shape (m,)
+            Counted row by row of the map.
+
+        Returns
+        -------
+        patches : ndarray of shape (m, D)
+            NumPy.
+        """
+
+    def map_reduce(self, step, merge, workers, batch_size, image_rows=None):
+        """merge(... merge(step(images, rows), step(images, rows)) ...) over all batches.
+
+        Parameters
+        ----------
+        step : callable
+            Takes `Images` and the rows of a batch.
+        merge : callable
+        workers : Workers
+        batch_size : int
+        image_rows : ndarray of int or None
+            None takes all images.
+        """
+
+    def __len__(self):
+        return self.X.shape[0]
+
+    @property
+    def dtype(self):
+        """Precision of batches, as NumPy calls it."""
+        return self.placement.dtype
+
+    @property
+    def model_home(self):
+        """Where fitted attributes go: their precision is the one that batches are worked on in."""
+        return self.home._replace(dtype=self.dtype)
+
+    def in_precision(self, dtype):
+        """The same images, read in another precision."""
+        other = copy.copy(self)
+        other.placement = self.placement._replace(dtype=np.dtype(dtype))
+        return other
+
+    def weights(self, image_rows):
+        """Weights of some of the images, float64."""
+        if self.sample_weight is None:
+            return np.broadcast_to(1.0, len(self))[image_rows]
+        return self.sample_weight[image_rows]
+
+    @property
+    def total_weight(self):
+        return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
+
+    @property
+    def least_weight(self):
+        """Weight of the lightest image that has any."""
+        if self.sample_weight is None:
+            return 1.0
+        return float(self.sample_weight[self.sample_weight > 0].min())
+
+    def batch_size(self, n_components, *, by_row=False):
+        """Number of images in a batch, so that its scores fit the cache.
+
+        Parameters
+        ----------
+        n_components : int
+        by_row : bool
+            Whether maps are pooled row by row, so that fewer scores are held at once.
+        """
+        geometry = self.geometry
+        held = geometry.n_positions * n_components
+        if by_row:
+            held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
+        most = DEVICE_BATCH_BYTES if self.placement.on_accelerator else BATCH_BYTES
+        return int(np.clip(most // (held * self.dtype.itemsize), 1, MAX_BATCH))
