@@ -121,7 +121,7 @@ class ConvGMMFeatures(
     polarity : {"positive", "both"}, default="positive"
         Which scores become features with ``pooling="triangle"``: "positive", those above the mean
         of all components; "both", also those below it, which makes twice as many features. The
-        classifier then learns from what a patch is unlike, too, for the time of few kernels. Other
+        accuracy is about that of twice as many components, which would take more time. Other
         poolings take "positive" only.
 
     flatten : bool, default=True

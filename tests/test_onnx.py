@@ -78,7 +78,7 @@ def test_every_layer(seed, image_shape, patch_size, stride, padding, normalize, 
 @pytest.mark.parametrize("pooling", [*POOLINGS, None])
 def test_every_region(pooling, pool_grid):
     X = images(2, 7, 8)
-    model = fitted(X, patch_size=3, pooling=pooling, pool_grid=pool_grid)
+    model = fitted(X, patch_size=3, pooling=pooling, pool_grid=pool_grid, pool_window="box")
     assert_same_features(model, X)
 
 

@@ -113,10 +113,11 @@ def problems(draw):
 
 @st.composite
 def poolings(draw, map_shape):
-    """Name of a pooling, grid, window and its width."""
+    """Name of a pooling, grid, window and its width, and whether both polarities count."""
     pooling, grid = draw(st.sampled_from(POOLINGS)), draw(grids(map_shape))
     window = draw(st.sampled_from(list(WINDOWS))) if TABLE[pooling].weighted else "box"
-    return pooling, grid, window, draw(st.sampled_from([0.4, 1.0]))
+    both = TABLE[pooling].rectified and draw(st.booleans())
+    return pooling, grid, window, draw(st.sampled_from([0.4, 1.0])), both
 
 
 @drawn
@@ -150,13 +151,13 @@ def test_log_likelihoods_are_those_of_the_twin(drawn_problem, patch_type):
 def test_features_are_those_of_the_twin(data, drawn_problem, patch_type):
     problem, parameters = drawn_problem
     geometry = problem.model.geometry
-    pooling, grid, window, width = data.draw(poolings(geometry.map_shape))
-    pooler = make_pooler(problem, pooling, grid, window, width)
+    pooling, grid, window, width, both = data.draw(poolings(geometry.map_shape))
+    pooler = make_pooler(problem, pooling, grid, window, width, both)
     layer = folded(conv_layer(parameters, problem.model), pooler)
     layer = layer.prepared(problem.model, numpy_in(np.float64), patch_type=patch_type)
     found = batch_features(slice(None), problem.images, layer, pooler)
     expected = [
-        _reference.pool(joint, gamma, pooling, grid, geometry.patch_length, window, width)
+        _reference.pool(joint, gamma, pooling, grid, geometry.patch_length, window, width, both)
         for joint, gamma in literal_maps(problem, parameters)
     ]
     assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
@@ -177,7 +178,7 @@ def whitened(setting, X, weights, reg_covar):
 def test_the_estimator_is_the_twin(data, drawn_inputs, learn_weights):
     """A pass from given kernels, and what the model then says of the images."""
     shape, X, weights, assignment, preprocessing, rng = drawn_inputs
-    pooling, grid, window, width = data.draw(poolings(shape.map_shape))
+    pooling, grid, window, width, both = data.draw(poolings(shape.map_shape))
     kernels = 0.5 * rng.normal(size=(2, *shape.patch_size, shape.image_shape[2]))
     assume(len(X) * np.prod(shape.map_shape) >= 2)  # as many patches as components
     _, patch_size, stride, padding = shape
@@ -194,6 +195,7 @@ def test_the_estimator_is_the_twin(data, drawn_inputs, learn_weights):
         pool_grid=grid,
         pool_window=window,
         pool_width=width,
+        polarity="both" if both else "positive",
         init_params=kernels,
         max_iter=1,
         tol=0,
@@ -215,7 +217,7 @@ def test_the_estimator_is_the_twin(data, drawn_inputs, learn_weights):
     for x, features, score in zip(X, model.transform(X), model.score_samples(X), strict=True):
         joint = _reference.log_joint(x, expected, setting)
         gamma = _reference.responsibilities(joint, _reference.cells(assignment, *shape.map_shape))
-        pooled = _reference.pool(joint, gamma, pooling, grid, kernels[0].size, window, width)
+        pooled = _reference.pool(joint, gamma, pooling, grid, kernels[0].size, window, width, both)
         assert_allclose(features, pooled, rtol=1e-7, atol=1e-7)
         likelihood = _reference.image_log_likelihood(x, expected, setting)
         assert_allclose(score, likelihood, rtol=1e-7, atol=1e-7)
