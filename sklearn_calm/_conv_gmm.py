@@ -36,8 +36,6 @@ class ConvGMMFeatures(
     M-step uses the posterior map as a convolution filter. The features are pooled log posteriors
     [1]_.
 
-    The user guide shows how to use it; the mathematics page derives the equations.
-
     Parameters
     ----------
     n_components : int, default=64
@@ -54,10 +52,14 @@ class ConvGMMFeatures(
         somewhat lower.
 
     padding : int or tuple (vertical, horizontal), default=0
-        Number of zeros on each side of the image. An int is clipped to one less than the patch
-        size, so that every patch contains pixels. A padding of 2 helps for small images of objects
-        on an empty background that reach the border. Do not pad photographs: kernels would model
-        the artificial edge.
+        Number of pixels that are added on each side of the image. An int is clipped to one less
+        than the patch size, so that every patch contains pixels of the image. A padding of 2 gives
+        better accuracy on small images, since patches then see the border.
+
+    padding_mode : {"constant", "edge", "reflect"}, default="constant"
+        Values of the padding. "constant" adds zeros, as in the paper: use it for objects on an
+        empty background. "edge" repeats the pixels of the border, and "reflect" mirrors the image
+        about them: use one of these for photographs, in which zeros would make artificial edges.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
@@ -110,9 +112,8 @@ class ConvGMMFeatures(
     pool_window : {"auto", "box", "gaussian"}, default="auto"
         Weights of the positions of a region. "box" counts the positions inside the region.
         "gaussian" weighs all positions by a Gaussian about the middle of the region, so that
-        regions overlap; at the same number of features it gives better accuracy. "auto" is
-        "gaussian" for the poolings that are means ("mean", "tempered" and "triangle"), and "box"
-        for the others. "max" accepts "box" only, and `pooling=None` ignores windows.
+        regions overlap; it gives better accuracy. "auto" is "gaussian" for "mean", "tempered" and
+        "triangle", and "box" otherwise. "max" accepts "box" only.
 
     pool_width : float, default=0.6
         Standard deviation of a Gaussian window, in units of the height of a region vertically and
@@ -283,6 +284,7 @@ class ConvGMMFeatures(
         patch_size: int | tuple[int, int] = 5,
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
+        padding_mode: Literal["constant", "edge", "reflect"] = "constant",
         image_shape: Literal["auto"] | tuple[int, int] | tuple[int, int, int] = "auto",
         assignment: Literal["image", "patch"] | tuple[int, int] = "patch",
         normalize: Literal["contrast"] | None = "contrast",
@@ -313,6 +315,7 @@ class ConvGMMFeatures(
         self.patch_size = patch_size
         self.stride = stride
         self.padding = padding
+        self.padding_mode = padding_mode
         self.image_shape = image_shape
         self.assignment = assignment
         self.normalize = normalize

@@ -16,6 +16,7 @@ PARAMETER_CONSTRAINTS = {
     "patch_size": [POSITIVE_INT, tuple, list],
     "stride": [POSITIVE_INT, tuple, list],
     "padding": [Interval(numbers.Integral, 0, None, closed="left"), tuple, list],
+    "padding_mode": [StrOptions({"constant", "edge", "reflect"})],
     "image_shape": [StrOptions({"auto"}), tuple, list],
     "assignment": [StrOptions({"image", "patch"}), tuple, list],
     "normalize": [StrOptions({"contrast"}), None],

@@ -142,6 +142,10 @@ def _plain(value):
     return value
 
 
+def _as_tuple(value):
+    return value if isinstance(value, str) else tuple(value)
+
+
 def restored(state, version, name):
     """Return the attributes of an estimator from plain values; warn if the version differs."""
     state = dict(state)
@@ -158,7 +162,7 @@ def restored(state, version, name):
     if "_model" in state:
         model = state["_model"]
         state["_model"] = PatchModel(
-            PatchGeometry(**{key: tuple(pair) for key, pair in model["geometry"].items()}),
+            PatchGeometry(**{name: _as_tuple(value) for name, value in model["geometry"].items()}),
             Cells(**model["cells"]),
             Preprocessing(**model["preprocessing"]),
         )

@@ -94,7 +94,7 @@ def _patch_geometry(image_shape, estimator):
         padding = tuple(min(int(padding), side - 1) for side in patch_size)
     else:
         padding = _pair("padding", padding, 0)
-    geometry = PatchGeometry(image_shape, patch_size, stride, padding)
+    geometry = PatchGeometry(image_shape, patch_size, stride, padding, estimator.padding_mode)
     padded = geometry.padded_shape[:2]
     if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
         raise ValueError(

@@ -59,13 +59,28 @@ class Statistics(NamedTuple):
 # Geometry
 
 
-def pad(image, padding):
-    """Surround an image (H, W, C) by zeros: (H + 2 pv, W + 2 ph, C)."""
+def pad(image, padding, mode="constant"):
+    """Surround an image (H, W, C) by pixels of its padding: (H + 2 pv, W + 2 ph, C)."""
     height, width, n_channels = image.shape
     vertical, horizontal = padding
     padded = np.zeros((height + 2 * vertical, width + 2 * horizontal, n_channels))
-    padded[vertical : vertical + height, horizontal : horizontal + width] = image
+    for r in range(len(padded)):
+        for c in range(len(padded[0])):
+            y, x = inside(r - vertical, height, mode), inside(c - horizontal, width, mode)
+            if y is not None and x is not None:
+                padded[r, c] = image[y, x]
     return padded
+
+
+def inside(i, side, mode):
+    """Find the pixel that stands at position i of a padded side; None for a zero."""
+    if mode == "edge":
+        return min(max(i, 0), side - 1)
+    while mode == "reflect" and not 0 <= i < side:
+        if side == 1:
+            return 0
+        i = -i if i < 0 else 2 * (side - 1) - i
+    return i if 0 <= i < side else None
 
 
 def extract_patches(image, patch_size, stride, padding):

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 
 class PatchGeometry(NamedTuple):
     """Where the patches of an image lie; every pair is (vertical, horizontal)."""
@@ -10,11 +12,21 @@ class PatchGeometry(NamedTuple):
     patch_size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
+    padding_mode: str = "constant"
 
     @property
     def padded_shape(self):
         height, width, n_channels = self.image_shape
         return height + 2 * self.padding[0], width + 2 * self.padding[1], n_channels
+
+    @property
+    def padded_rows_and_columns(self):
+        """The row and the column of the image that each row and column of the padded one repeats.
+
+        Constant padding repeats none.
+        """
+        sides = zip(self.image_shape, self.padding, strict=False)
+        return tuple(np.pad(np.arange(side), pad, self.padding_mode) for side, pad in sides)
 
     @property
     def map_shape(self):

@@ -17,6 +17,7 @@ from sklearn_calm._arrays.namespace import (
     array_namespace,
     contiguous,
     device_of,
+    indices,
     library_of,
     numpy_dtype,
     size,
@@ -106,6 +107,21 @@ def row_numbers(image_rows, n):
     return np.arange(*image_rows.indices(n)) if isinstance(image_rows, slice) else image_rows
 
 
+def padded(batch, geometry):
+    """Images (n, height, width, channels), padded as the geometry asks for."""
+    if not any(geometry.padding):
+        return batch
+    xp = array_namespace(batch)
+    if geometry.padding_mode != "constant":
+        for axis, repeated in enumerate(geometry.padded_rows_and_columns, start=1):
+            batch = xp.take(batch, indices(repeated, batch), axis=axis)
+        return batch
+    (n, height, width, _), (down, right) = batch.shape, geometry.padding
+    result = xp.zeros((n, *geometry.padded_shape), dtype=batch.dtype, device=device_of(batch))
+    result[:, down : down + height, right : right + width, :] = batch
+    return result
+
+
 class Images(ImageSource):
     """The images of an array, read a few at a time.
 
@@ -145,13 +161,7 @@ class Images(ImageSource):
         with np.errstate(over="ignore", under="ignore"):  # told below, in a sentence
             batch = self.placement.asarray(values)
         xp = array_namespace(batch)
-        batch = xp.reshape(batch, (-1, *self.geometry.image_shape))
-        (n, height, width, _), (down, right) = batch.shape, self.geometry.padding
-        if down or right:
-            shape = (n, *self.geometry.padded_shape)
-            padded = xp.zeros(shape, dtype=batch.dtype, device=device_of(batch))
-            padded[:, down : down + height, right : right + width, :] = batch
-            batch = padded
+        batch = padded(xp.reshape(batch, (-1, *self.geometry.image_shape)), self.geometry)
         # One layout for all, so that sums round alike whatever the order of X in memory.
         batch = contiguous(batch)
         if array_namespace(self.X).isdtype(self.X.dtype, "real floating"):
