@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import _reference
 from _twins import (
     GEOMETRIES,
     assert_statistics_close,
@@ -11,10 +12,118 @@ from _twins import (
     numpy_in,
 )
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._images.reader import Images
+from sklearn_calm._images.reader import (
+    BATCH_BYTES,
+    MAX_BATCH,
+    Images,
+    holds_images,
+    resolve_image_shape,
+    row_numbers,
+)
 from sklearn_calm._mixture.em import e_step
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
+SMALL = PatchGeometry((4, 5, 1), (2, 2), (1, 1), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "expected"),
+    [
+        ((9, 64), "auto", (8, 8, 1)),
+        ((9, 65), "auto", (1, 65, 1)),
+        ((9, 6, 7), "auto", (6, 7, 1)),
+        ((9, 6, 7, 3), "auto", (6, 7, 3)),
+        ((9, 42), (6, 7), (6, 7, 1)),
+        ((9, 126), (6, 7, 3), (6, 7, 3)),
+        ((9, 6, 7), (6, 7), (6, 7, 1)),
+        ((9, 6, 7), (1, 6, 7), (1, 6, 7)),
+    ],
+)
+def test_shapes_are_read_as_images(shape, image_shape, expected):
+    assert resolve_image_shape(shape, image_shape) == expected
+    assert holds_images(shape, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "sentence"),
+    [
+        ((9,), "auto", "got an array of 1 dimension"),
+        ((9, 2, 3, 4, 5), "auto", "got an array of 5 dimension"),
+        ((9, 0), "auto", "without pixels"),
+        ((9, 42), (7, 7), "does not hold images"),
+        ((9, 6, 7), (7, 6), "does not hold images"),
+        ((9, 6, 7, 3), (6, 7), "does not hold images"),
+        ((9, 42), (6, 7.0), "ints >= 1"),
+        ((9, 42), (6, 0), "ints >= 1"),
+        ((9, 42), (42,), "ints >= 1"),
+    ],
+)
+def test_other_shapes_are_refused(shape, image_shape, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        resolve_image_shape(shape, image_shape)
+
+
+@geometries
+def test_batches_are_padded_and_the_array_is_not_written_to(geometry):
+    problem = make_problem(np.random.default_rng(0), geometry=geometry, n_images=5)
+    before = problem.images.X.copy()
+    for rows in (slice(1, 4), np.array([0, 4])):
+        expected = [_reference.pad(image, geometry[2]) for image in before[rows]]
+        found = problem.images.read(rows)
+        assert found.flags.c_contiguous
+        assert_array_equal(found, expected)
+    assert_array_equal(problem.images.X, before)
+
+
+def test_slices_and_numbers_name_the_same_rows():
+    assert_array_equal(row_numbers(slice(2, 9, 3), 7), [2, 5])
+    numbers = np.array([4, 1])
+    assert row_numbers(numbers, 7) is numbers
+
+
+def test_weights_are_those_given_or_one():
+    X = np.zeros((4, 4, 5))
+    weights = np.array([0.0, 2.0, 0.5, 1.0])
+    images = Images(X, SMALL, weights)
+    assert_array_equal(images.weights(slice(1, 3)), [2.0, 0.5])
+    assert (images.total_weight, images.least_weight) == (3.5, 0.5)
+    images = Images(X, SMALL)
+    assert_array_equal(images.weights(np.array([3, 0])), [1.0, 1.0])
+    assert (images.total_weight, images.least_weight) == (4.0, 1.0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_batches_cover_all_images_in_order(batch_size):
+    images = Images(np.zeros((7, 4, 5)), SMALL)
+    batches = [np.arange(7)[rows] for rows in images.batches(batch_size)]
+    assert_array_equal(np.concatenate(batches), np.arange(7))
+    assert max(map(len, batches)) == min(batch_size, 7)
+    rows = np.array([5, 0, 3, 6])
+    assert_array_equal(np.concatenate(images.batches(batch_size, rows)), rows)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("by_row", [False, True])
+def test_the_scores_of_a_batch_fit_in_the_memory_they_are_given(dtype, by_row):
+    images = Images(np.zeros((1, 40, 50), dtype), SMALL._replace(image_shape=(40, 50, 1)))
+    n = images.batch_size(16, by_row=by_row)
+    values = 4 * 49 * 16 if by_row else 39 * 49 * 16
+    assert n * values * images.dtype.itemsize <= BATCH_BYTES
+    assert by_row or (n + 1) * values * images.dtype.itemsize > BATCH_BYTES
+    assert images.batch_size(10**9, by_row=by_row) == 1
+    tiny = Images(np.zeros((1, 2, 2), dtype), SMALL._replace(image_shape=(2, 2, 1)))
+    assert tiny.batch_size(1, by_row=by_row) == MAX_BATCH
+
+
+def test_images_on_the_host_keep_their_numbers_and_weights():
+    X = np.random.default_rng(1).normal(size=(6, 4, 5))
+    X[4, 0, 0] = np.nan
+    images = Images(X, SMALL, np.arange(6.0)).on_host(np.array([1, 4, 5]))
+    assert_array_equal(images.X, X[[1, 4, 5]])
+    assert_array_equal(images.sample_weight, [1, 4, 5])
+    with pytest.raises(ValueError, match="first in image 4"):
+        images.read(slice(None))
+    assert_array_equal(images.on_host(slice(2, 3)).numbers, [5])
 
 
 def test_reading_casts_to_the_precision_asked_for():
