@@ -63,7 +63,8 @@ class ConvGMMFeatures(
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
-        and any other row as a signal, an image of height 1.
+        and any other row as a signal, an image of height 1. `fit` warns where such a reading looks
+        odd, as of channels that come first; a shape given here does not warn.
 
     assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
         Cells of an image. Each cell contains one patch of the mixture.

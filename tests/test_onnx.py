@@ -2,11 +2,13 @@ import builtins
 import contextlib
 from unittest import mock
 
+import dask.array as da
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
 import skl2onnx
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from onnxruntime import InferenceSession
 from skl2onnx._supported_operators import sklearn_operator_name_map
@@ -390,3 +392,56 @@ def test_without_skl2onnx(monkeypatch):
     for function in (lambda: to_onnx(model, X), register):
         with pytest.raises(ImportError, match=r'pip install "sklearn-calm\[onnx\]"'):
             function()
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_models_fitted_on_tensors(pooling, dtype):
+    X = images(30, 6, 7).astype(dtype)
+    model = fitted(torch.asarray(X), pooling=pooling, patch_size=3)
+    assert_same_features(model, X)
+    (found,) = outputs(to_onnx(model, torch.asarray(X)), X)
+    assert_array_equal(found, outputs(to_onnx(model, X), X)[0])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_wide_integers_on_a_pedestal(dtype):
+    X = (images(31, 6, 7) * 20).round().astype(dtype) + 2**28
+    assert_same_features(fitted(X, patch_size=3), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("power", [-70, -120, -140])
+@pytest.mark.parametrize(("normalize", "whiten"), PREPROCESSINGS)
+def test_tiny_values(normalize, whiten, power, dtype):
+    """float32 would lose their squares; the graph multiplies images first."""
+    X = np.round(images(32, 6, 7) * 64).astype(np.float64) * 2.0**power
+    model = fitted(X.astype(dtype), normalize=normalize, whiten=whiten, patch_size=3)
+    assert_same_features(model, X.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [list, lambda X: pd.DataFrame({"image": list(X)}), lambda X: X.astype(">f4"), da.from_array],
+    ids=["list", "frame", "big-endian", "Dask"],
+)
+def test_images_in_other_holders(holder):
+    X = images(33, 6, 7)
+    model = fitted(X, patch_size=3)
+    (found,) = outputs(to_onnx(model, holder(X)), X)
+    assert_array_equal(found, outputs(to_onnx(model, X), X)[0])
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        ("images/digits", "does not read files"),
+        ((x for x in "ab"), "partial_fit"),
+        (np.ma.masked_less(images(34, 6, 7), 0.5), "masked"),
+        (images(34, 6, 7)[:0], "0 sample"),
+    ],
+    ids=["path", "generator", "masked", "none"],
+)
+def test_what_is_no_array_of_images(X, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        to_onnx(fitted(images(34, 6, 7)), X)

@@ -5,17 +5,20 @@ only samples travel: patches to start from, and some images from which to choose
 """
 
 import importlib
+import math
 import warnings
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from itertools import pairwise
 
 import numpy as np
 
 from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import Placement, find_placement
-from sklearn_calm._images.reader import Images, home_of, row_numbers, working_dtype
+from sklearn_calm._images.reader import READ_VALUES, Images, home_of, row_numbers, working_dtype
 from sklearn_calm._images.source import ImageSource
 
+# Blocks are not joined to fewer than this, which keep many workers busy.
+LEAST_BLOCKS = 64
 # Number of statistics that one task adds up.
 FAN_IN = 8
 
@@ -43,6 +46,25 @@ def whole_images(X):
     return X
 
 
+def joined_lengths(lengths, values_per_image):
+    """Lengths of blocks, neighbours joined where there are very many small ones: each is a task.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Images in each block.
+    values_per_image : int
+    """
+    most = min(READ_VALUES // values_per_image, sum(lengths) // LEAST_BLOCKS)
+    joined = []
+    for length in lengths:
+        if joined and joined[-1] + length <= most:
+            joined[-1] += length
+        else:
+            joined.append(length)
+    return tuple(joined)
+
+
 class BlockImages(ImageSource):
     """The images of a Dask array: all work is done where the blocks lie.
 
@@ -64,7 +86,15 @@ class BlockImages(ImageSource):
         self.sample_weight = sample_weight
         home = home_of(X._meta)._replace(dtype=working_dtype(X.dtype))
         self.placement = find_placement(backend, home)
-        self._edges = np.cumsum([0, *X.chunks[0]])
+
+    @cached_property
+    def _blocks(self):
+        lengths = joined_lengths(self.X.chunks[0], math.prod(self.X.shape[1:]))
+        return self.X.rechunk({0: lengths})
+
+    @property
+    def _edges(self):
+        return np.cumsum([0, *self._blocks.chunks[0]])
 
     @property
     def home(self):
@@ -109,7 +139,7 @@ class BlockImages(ImageSource):
         function = _dask().delayed(function, pure=False)
         tasks = []
         for block, (start, stop) in zip(
-            self.X.to_delayed().ravel(), pairwise(self._edges), strict=True
+            self._blocks.to_delayed().ravel(), pairwise(self._edges), strict=True
         ):
             rows_within, part = None, slice(None)
             if image_rows is not None:

@@ -19,7 +19,7 @@ WIDE_SIDE, VERY_THIN = 12, 10
 # Channels of photographs, and the least sides of one.
 PHOTO_CHANNELS, PHOTO_SIDE = (3, 4), 16
 # Correlation of the channels of a photograph, at least.
-LEAST_LIKENESS = 0.9
+LEAST_LIKENESS = 0.75
 # With fewer channels, nobody would take them for the pixels of a row.
 LEAST_CHANNELS = 8
 # Flat rows that are looked at, and the least square that they are looked at for.

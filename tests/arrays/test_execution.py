@@ -1,6 +1,9 @@
 import gc
+import multiprocessing
+import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -9,6 +12,8 @@ import pytest
 import threadpoolctl
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
+from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._arrays import execution
 from sklearn_calm._arrays.execution import Workers, count_workers, single_threaded_blas
 
 jobs = pytest.mark.parametrize("n_jobs", [1, 2, 3])
@@ -208,3 +213,63 @@ def test_count_of_workers_follows_the_configuration(backend):
 def test_zero_workers_are_refused():
     with pytest.raises(ValueError, match="n_jobs"):
         count_workers(0)
+
+
+# Looking for libraries takes milliseconds, more than the features of a small image.
+
+
+def test_libraries_are_looked_for_once(monkeypatch):
+    looked = []
+
+    class Counted(ThreadpoolController):
+        def __init__(self):
+            looked.append(1)
+            super().__init__()
+
+    monkeypatch.setattr(execution, "_blas", execution._Blas())
+    monkeypatch.setattr(execution, "ThreadpoolController", Counted)
+    for _ in range(3):
+        assert list(Workers().map(abs, [-1])) == [1]
+    assert len(looked) == 1
+    monkeypatch.setitem(sys.modules, "a_module_that_may_bring_its_own_blas", None)
+    assert list(Workers().map(abs, [-1])) == [1]
+    assert len(looked) == 2
+
+
+def in_forked_child(function):
+    """What a function returns in a forked child; fails where the child does not end."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(function()), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads in the parent
+        child.start()
+    try:
+        assert receiver.poll(60), "the child hangs"
+        return receiver.recv()
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_a_child_forked_in_the_midst_of_work_has_limits_and_locks_of_its_own():
+    def work():
+        before = blas_threads()
+        return before, list(Workers(1).map(lambda _: blas_threads(), [0])), blas_threads()
+
+    list(Workers(1).map(abs, [1]))  # from here on forks are seen to
+    with single_threaded_blas(), execution._blas.lock:
+        before, within, after = in_forked_child(work)
+    assert set(before) == set(after) == {2}
+    assert set(within[0]) == {1}
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_fit_in_a_forked_child_ends_with_the_same_kernels(whiten):
+    X = np.random.default_rng(0).random((60, 8, 8))
+    model = ConvGMMFeatures(4, whiten=whiten, patch_size=3, max_iter=2, tol=0, random_state=0)
+    means = model.fit(X).means_
+    assert np.array_equal(in_forked_child(lambda: model.fit(X).means_), means)
+    features = model.transform(X)
+    assert np.array_equal(in_forked_child(lambda: model.transform(X)), features)

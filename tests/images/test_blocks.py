@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays.namespace import is_dask
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._images.blocks import BlockImages, whole_images
+from sklearn_calm._images.blocks import BlockImages, joined_lengths, whole_images
 from sklearn_calm._images.reader import Images
 
 SETTINGS = {
@@ -301,3 +301,30 @@ def test_fits_side_by_side():
         thread.join()
     for features in found:
         assert_same_model(features, expected)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "values", "expected"),
+    [
+        ((7, 7, 7), 64, (7, 7, 7)),
+        ((1,) * 640, 64, (10,) * 64),
+        ((1,) * 645, 64, (10,) * 64 + (5,)),
+        ((30, 1, 1, 600, 1, 8), 64, (30, 2, 600, 9)),
+        ((1,) * 640, 2**19, (2,) * 320),
+        ((1,) * 3, 2**30, (1, 1, 1)),
+        ((0, 5, 0), 64, (0, 5, 0)),
+    ],
+)
+def test_very_many_small_blocks_are_joined(lengths, values, expected):
+    assert joined_lengths(lengths, values) == expected
+    assert sum(expected) == sum(lengths)
+
+
+def test_blocks_of_one_image_give_what_whole_ones_give():
+    X = images(17, n=200)
+    lazy = da.from_array(X, chunks=(1, -1, -1))
+    model, expected = make("raw").fit(lazy), make("raw").fit(X)
+    assert_same_model(model, expected)
+    features = model.transform(lazy)
+    assert features.chunks[0] == (1,) * 200
+    assert_allclose(features.compute(), expected.transform(X), rtol=1e-8, atol=1e-10)

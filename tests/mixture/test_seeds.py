@@ -12,6 +12,7 @@ from sklearn_calm._mixture.seeds import (
     PatchSample,
     distinct,
     drawn_in,
+    least_square_distances,
     sample_patches,
     starting_means,
 )
@@ -328,3 +329,12 @@ def test_seeds_are_drawn_in_as_the_literal_twin_does(kind, dtype, seed):
         _reference.drawn_in(everything, patches, weights, mean, whitener, SEED_LENGTH),
         rtol=1e-9,
     )
+
+
+@pytest.mark.parametrize("held", [1, 7, 100])
+def test_least_distances_are_literal(monkeypatch, held):
+    rng = np.random.default_rng(6)
+    points, centres = rng.normal(size=(23, 4)), rng.normal(size=(3, 4))
+    expected = [min(np.sum((point - centre) ** 2) for centre in centres) for point in points]
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.HELD_DISTANCES", held)
+    assert_allclose(least_square_distances(points, centres), expected, rtol=1e-9)
