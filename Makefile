@@ -3,10 +3,11 @@ PYTHON ?= python3
 LOWEST_PYTHON ?= python3.11
 
 RUFF = .venv/bin/ruff
-# One process for each core. scikit-learn skips its check of array API input unless SciPy was told of
-# it before its import.
+# One process for each core, and one BLAS thread for each process: more threads would wait for each
+# other and take twice the processor time. Tests of threads set their number themselves. scikit-learn
+# skips its check of array API input unless SciPy was told of it before its import.
 PYTEST = -m pytest --numprocesses auto --quiet --junitxml=.pytest-report.xml
-TEST_ENVIRONMENT = SCIPY_ARRAY_API=1
+TEST_ENVIRONMENT = SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-lowest lint docs wheel clean
