@@ -301,6 +301,16 @@ def rectify(x, zeros):
     return x
 
 
+def minimum_into(out, x, y):
+    """The minimum of two arrays, in memory that is there already."""
+    if isinstance(out, np.ndarray):
+        return np.minimum(x, y, out=out)
+    if library_of(out) in ("torch", "cupy"):
+        return importlib.import_module(library_of(out)).minimum(x, y, out=out)
+    out[...] = array_namespace(out).minimum(x, y)
+    return out
+
+
 def sum_segments(x, edges, axis):
     """Sums of the parts between edges, along an axis."""
     if len(edges) == x.shape[axis] + 1:

@@ -5,6 +5,7 @@ Each component of a map is reduced to one number per region of a grid, whose win
 equation to the mathematics page and a literal twin to tests/_reference.py.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,7 @@ from sklearn_calm._arrays.namespace import (
     exp_in_place,
     like,
     matmul_into,
+    minimum_into,
     rectify,
 )
 from sklearn_calm._convolution.geometry import even_edges
@@ -105,12 +107,17 @@ def pool_rectified(rows, scale, pooler):
 
 
 def _rectified(rows, both):
-    zeros = None
+    """Each row as `_mean_of_rows` takes it: what is positive, and with `both` what is negative."""
+    zeros = negative = None
     for row in rows:
+        if zeros is None:
+            zeros = array_namespace(row).zeros_like(row)
+            negative = empty(row.shape, row) if both else None
         if both:
-            row = array_namespace(row).concat([row, -row], axis=2)
-        zeros = array_namespace(row).zeros_like(row) if zeros is None else zeros
-        yield rectify(row, zeros)
+            minimum_into(negative, row, zeros)
+            yield (rectify(row, zeros), 1), (negative, -1)
+        else:
+            yield ((rectify(row, zeros), 1),)
 
 
 def less_mean(layer):
@@ -126,31 +133,42 @@ def tempered(layer):
 
 
 def _mean(maps, windows):
-    rows = (maps[y, ...] for y in range(maps.shape[0]))
+    rows = (((maps[y, ...], 1),) for y in range(maps.shape[0]))
     return _mean_of_rows(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
 
 
 def _mean_of_rows(rows, scale, windows):
-    """Weighted mean over each region, of rows as `pool_rectified` takes them."""
+    """Weighted mean over each region.
+
+    Parameters
+    ----------
+    rows : iterable of sequences of (ndarray of shape (n, columns, K), sign)
+        The parts of each row of the maps: those of a region follow one another in the features.
+    scale : ndarray of shape (rows, n, columns)
+        What the maps have yet to be multiplied by.
+    windows : Windows
+    """
     xp, (n_rows, n, _) = array_namespace(scale), scale.shape
     row_weights, column_weights = (like(weights, scale) for weights in windows.weights)
     sums, rows = None, iter(rows)
     for top, bottom in pairwise(even_edges(n_rows, -(-n_rows // ROWS_TOGETHER))):
-        for y, row in zip(range(top, bottom), rows, strict=False):
+        for y, parts in zip(range(top, bottom), rows, strict=False):
             if sums is None:
-                length = n * column_weights.shape[0] * row.shape[2]
-                sums = xp.zeros((row_weights.shape[0], length), dtype=row.dtype, device=row.device)
-                sums_of_rows = empty((ROWS_TOGETHER, n, column_weights.shape[0], row.shape[2]), row)
+                shape = (len(parts), n, column_weights.shape[0], parts[0][0].shape[2])
+                sums_of_rows = empty((ROWS_TOGETHER, *shape), scale)
+                shape = (row_weights.shape[0], math.prod(shape))
+                sums = xp.zeros(shape, dtype=scale.dtype, device=scale.device)
             # One product scales a row and adds up its columns.
             weights = column_weights * scale[y, :, None, :]
-            matmul_into(sums_of_rows[y - top, ...], weights, row)
+            for i, (part, sign) in enumerate(parts):
+                matmul_into(sums_of_rows[y - top, i, ...], sign * weights, part)
         # Most regions do not reach most rows.
         reached = np.flatnonzero(windows.log_rows[:, top:bottom].max(axis=1) > LEAST_LOG_WEIGHT)
         regions = slice(int(reached[0]), int(reached[-1]) + 1)
-        parts = xp.reshape(sums_of_rows[: bottom - top, ...], (bottom - top, -1))
-        sums[regions, :] += row_weights[regions, top:bottom] @ parts
-    sums = xp.reshape(sums, (sums.shape[0], n, -1))
-    return xp.reshape(xp.permute_dims(sums, (1, 0, 2)), (n, -1))
+        flat = xp.reshape(sums_of_rows[: bottom - top, ...], (bottom - top, -1))
+        sums[regions, :] += row_weights[regions, top:bottom] @ flat
+    sums = xp.reshape(sums, (sums.shape[0], *sums_of_rows.shape[1:]))
+    return xp.reshape(xp.permute_dims(sums, (2, 0, 3, 1, 4)), (n, -1))
 
 
 def _logsumexp(maps, windows):
