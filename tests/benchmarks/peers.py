@@ -42,24 +42,33 @@ class Flat(TransformerMixin, BaseEstimator):
 
 
 class KMeansFeatures(TransformerMixin, BaseEstimator):
-    """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, sums over a grid.
+    """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, means over a grid.
 
-    Their ridge of the whitening is 0.1.
+    Their ridge of the whitening is 0.1, and their regions are boxes. A `pool_width` gives it the
+    windows of `ConvGMMFeatures(pool_window="gaussian")`.
     """
 
     def __init__(
-        self, n_clusters=248, patch_size=6, pool_grid=4, n_patches=400_000, ridge=0.1, seed=0
+        self,
+        n_clusters=248,
+        patch_size=6,
+        pool_grid=4,
+        pool_width=None,
+        n_patches=400_000,
+        ridge=0.1,
+        seed=0,
     ):
         self.n_clusters = n_clusters
         self.patch_size = patch_size
         self.pool_grid = pool_grid
+        self.pool_width = pool_width
         self.n_patches = n_patches
         self.ridge = ridge
         self.seed = seed
 
     def fit(self, X, y=None):
         rng = np.random.default_rng(self.seed)
-        windows = self._windows(X)
+        windows = self._patches(X)
         rows, ys, xs = (rng.integers(side, size=self.n_patches) for side in windows.shape[:3])
         patches = self._normalize(windows[rows, ys, xs].reshape(self.n_patches, -1))
         self.mean_ = patches.mean(axis=0)
@@ -73,7 +82,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
     def transform(self, X):
         return map_threads(self._features, X, 16)
 
-    def _windows(self, X):
+    def _patches(self, X):
         X = X.reshape(*X.shape[:3], -1)
         return sliding_window_view(X, (self.patch_size, self.patch_size), axis=(1, 2))
 
@@ -86,7 +95,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         return (patches - self.mean_) @ self.whitener_
 
     def _features(self, X):
-        windows = self._windows(X)
+        windows = self._patches(X)
         n, rows, columns = windows.shape[:3]
         patches = self._whiten(self._normalize(windows.reshape(n * rows * columns, -1)))
         # As KMeans.transform, which takes float32 to float64 and thrice the time.
@@ -95,13 +104,21 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         squares -= 2 * patches @ centres.T
         distances = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
         triangle = np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
-        maps = triangle.reshape(n, rows, columns, -1)
-        tops, lefts = (
-            [part * side // self.pool_grid for part in range(self.pool_grid)]
-            for side in (rows, columns)
+        maps = (self._weights(rows) @ triangle.reshape(n, rows, -1)).reshape(
+            n, self.pool_grid, columns, -1
         )
-        sums = np.add.reduceat(np.add.reduceat(maps, tops, axis=1), lefts, axis=2)
-        return sums.reshape(n, -1)
+        return (self._weights(columns) @ maps).reshape(n, -1)
+
+    def _weights(self, side):
+        """Weights of the positions along one side in each region, which add up to one."""
+        places, regions = np.arange(side), np.arange(self.pool_grid)[:, None]
+        if self.pool_width is None:
+            edges = np.arange(self.pool_grid + 1)[:, None] * side // self.pool_grid
+            weights = (edges[:-1] <= places) & (places < edges[1:])
+        else:
+            offsets = (places + 0.5) * self.pool_grid / side - (regions + 0.5)
+            weights = np.exp(-0.5 * (offsets / self.pool_width) ** 2)
+        return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 class Scattering(TransformerMixin, BaseEstimator):
