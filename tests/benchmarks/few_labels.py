@@ -27,10 +27,9 @@ from pathlib import Path
 import numpy as np
 from accuracy import load
 from peers import Flat, Scattering
-from scipy.linalg import LinAlgWarning
+from scipy.linalg import eigh
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from timing import machine
 
@@ -84,21 +83,55 @@ def scaled(F, F_test, root, each):
     return [(part - mean) / scale for part in parts]
 
 
-def ridge(F, y):
-    """Ridge regression on signs, its penalty chosen by leave-one-out."""
-    # RidgeClassifierCV cannot be told the mode; for more images than columns its own is slower.
-    mode = "svd" if len(F) > F.shape[1] else "eigen"
-    model = RidgeCV(F.shape[1] * np.logspace(-4, 2, 13), gcv_mode=mode)
-    return model.fit(F, np.where(y[:, None] == np.arange(10), 1.0, -1.0))
+class Ridge:
+    """Ridge regression on signs, its penalty chosen by leave-one-out, from columns of mean zero.
+
+    What `RidgeCV` finds; by the smaller Gram matrix and in the dtype of the features it takes a
+    fraction of the time.
+    """
+
+    penalties = np.logspace(-4, 2, 13)
+
+    def __init__(self, F, y):
+        targets = np.where(y[:, None] == np.arange(10), 1, -1).astype(F.dtype)
+        self.intercept = targets.mean(axis=0)
+        targets -= self.intercept
+        wide = len(F) <= F.shape[1]
+        variances, axes = eigh(F @ F.T + 1 if wide else F.T @ F, driver="evd", overwrite_a=True)
+        variances = np.maximum(variances, 0)
+        moments = axes.T @ (targets if wide else F.T @ targets)
+        squares = np.square(axes if wide else F @ axes)
+        # In this direction the rows of a wide matrix are alike: the intercept has it.
+        constant = np.abs(axes.sum(axis=0)).argmax() if wide else []
+        self.error = np.inf
+        for penalty in F.shape[1] * self.penalties:
+            inverse = 1 / (variances + F.dtype.type(penalty))
+            inverse[constant] = 0
+            found = axes @ (inverse[:, None] * moments)
+            if wide:  # both over the penalty
+                residuals, left = found, squares @ inverse
+                found = F.T @ found
+            else:
+                residuals, left = targets - F @ found, 1 - 1 / len(F) - squares @ inverse
+            error = np.mean(np.square(residuals / left[:, None]))
+            if error < self.error:
+                self.error, self.coefficients = error, found
+
+    def predict(self, F):
+        return (F @ self.coefficients + self.intercept).argmax(axis=1)
 
 
-def linear_accuracy(F, y, F_test, y_test):
-    """Test accuracy of ridge regression on these features."""
-    few = F[:N_FEW]
+def choose_way(F, y):
+    """Whether to take the root, and to scale each column: the least leave-one-out error."""
     ways = [(root, each) for root in (False, True) for each in (True, False)]
-    chosen = max(ways, key=lambda way: ridge(scaled(few, few[:0], *way)[0], y[:N_FEW]).best_score_)
-    F, F_test = scaled(F, F_test, *chosen)
-    return float(np.mean(ridge(F, y).predict(F_test).argmax(axis=1) == y_test))
+    few, y = F[:N_FEW], y[:N_FEW]
+    return min(ways, key=lambda way: Ridge(scaled(few, few[:0], *way)[0], y).error)
+
+
+def linear_accuracy(F, y, F_test, y_test, way=None):
+    """Test accuracy of ridge regression on these features."""
+    F, F_test = scaled(F, F_test, *(way or choose_way(F, y)))
+    return float(np.mean(Ridge(F, y).predict(F_test) == y_test))
 
 
 def network_accuracy(X, y, X_test, y_test, seed):
@@ -163,8 +196,12 @@ class Bench:
         else:
             features, F_test = self.from_all(row, seed)
             F = features.transform(X)
+            way = None
             for n, part in parts.items():
-                yield n, linear_accuracy(F[part], y[part], F_test, self.y_test)
+                # The images that choose are the same for all larger numbers.
+                known = way if 10 * n > N_FEW else None
+                way = known or choose_way(F[part], y[part])
+                yield n, linear_accuracy(F[part], y[part], F_test, self.y_test, way)
 
     def from_all(self, row, seed):
         """Features that know no labels, and those of the test images."""
@@ -267,8 +304,7 @@ def main():
     parser.add_argument("--plot", metavar="FILE", help="of the picture")
     parser.add_argument("--kernels", action="store_true", help="the other question")
     args = parser.parse_args()
-    # The least penalties leave ridge ill-conditioned; a hundred images leave components dead.
-    warnings.simplefilter("ignore", LinAlgWarning)
+    # A hundred images leave components dead.
     warnings.simplefilter("ignore", ConvergenceWarning)
 
     print(machine())

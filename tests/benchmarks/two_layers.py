@@ -96,25 +96,40 @@ class WindowKernels(TransformerMixin, BaseEstimator):
         return (self.pca_.transform(windows) / spread**0.25).astype(np.float32)
 
 
+def windows(width):
+    return {"pool_window": "gaussian", "pool_width": width}
+
+
 def wide_rows(padding, seed):
     """Rows of the table of all images: layers side by side with two that give as many features."""
 
     def ours(n_components, pool_grid, **options):
-        options = {"patch_size": 6, "padding": padding, "reg_covar": 0.3, **options}
+        options = {
+            "patch_size": 6,
+            "padding": padding,
+            "reg_covar": 0.3,
+            "pool_window": "box",
+            **options,
+        }
         return ConvGMMFeatures(
             n_components, pool_grid=pool_grid, max_iter=10, tol=0, random_state=seed, **options
         )
 
     def deep(n_components):
-        windows = {"patch_size": 2, "padding": 0, "reg_covar": 10.0, "pooling": "tempered"}
-        second = ours(n_components, 3, **windows)
+        small = {"patch_size": 2, "padding": 0, "reg_covar": 10.0, "pooling": "tempered"}
+        second = ours(n_components, 3, **small)
         return make_pipeline(ours(400, 4, flatten=False), FunctionTransformer(np.sqrt), second)
 
     return {
         "k-means, 711, 3 x 3": KMeansFeatures(711, pool_grid=3, seed=seed),
         "k-means, 711, 3 x 3, ridge 0.3": KMeansFeatures(711, pool_grid=3, ridge=0.3, seed=seed),
+        "k-means, 711, 3 x 3, ridge 0.3, Gaussian": KMeansFeatures(
+            711, pool_grid=3, pool_width=0.5, ridge=0.3, seed=seed
+        ),
         "one layer, 400, 4 x 4": ours(400, 4),
+        "one layer, 400, 4 x 4, Gaussian": ours(400, 4, **windows(0.6)),
         "one layer, 711, 3 x 3": ours(711, 3),
+        "one layer, 711, 3 x 3, Gaussian": ours(711, 3, **windows(0.5)),
         "400, 4 x 4, then 711 of 2 x 2": deep(711),
         "one layer, 1600, 3 x 3": ours(1600, 3),
         "400, 4 x 4, then 1600 of 2 x 2": deep(1600),
@@ -125,7 +140,14 @@ def rows(padding, seed):
     """Rows of the table of draws: nearly 4000 features each."""
 
     def ours(n_components, **options):
-        options = {"patch_size": 6, "padding": padding, "max_iter": 10, "tol": 0, **options}
+        options = {
+            "patch_size": 6,
+            "padding": padding,
+            "pool_window": "box",
+            "max_iter": 10,
+            "tol": 0,
+            **options,
+        }
         return ConvGMMFeatures(n_components, random_state=seed, **options)
 
     def second(n_components, **options):
@@ -140,7 +162,11 @@ def rows(padding, seed):
     centres = {"random_state": seed}
     return {
         FIRST: ours(248),
+        "one layer, 248, 4 x 4, Gaussian": ours(248, **windows(0.6)),
+        "k-means, 248, 4 x 4": KMeansFeatures(seed=seed),
+        "k-means, 248, 4 x 4, Gaussian": KMeansFeatures(pool_width=0.6, seed=seed),
         "one layer, 440, 3 x 3": ours(440, pool_grid=3),
+        "one layer, 440, 3 x 3, Gaussian": ours(440, pool_grid=3, **windows(0.5)),
         "100, 8 x 8, then 248 of 3 x 3": make_pipeline(maps(8), second(248)),
         "the same, reg_covar=1": make_pipeline(maps(8), second(248, reg_covar=1.0)),
         "the same, no contrast": make_pipeline(maps(8), second(248, normalize=None)),
