@@ -34,8 +34,15 @@ from sklearn_calm import ConvGMMFeatures
 N_FEW = 12_000
 
 
+GAUSSIAN = {"pool_window": "gaussian", "pool_width": 0.6}
+
+
 def ours(n_components, **options):
     return ConvGMMFeatures(n_components, random_state=0, **options)
+
+
+def boxes(n_components, **options):
+    return ours(n_components, pool_window="box", **options)
 
 
 def settings():
@@ -45,11 +52,12 @@ def settings():
         **pixels,
         "scattering, J=2": Scattering(),
         "the paper's layer, 64": ours(**PAPER, max_iter=15, tol=0),
+        "ours, boxes": boxes(64, padding=0),
         "ours, defaults": ours(64),
     }
-    one_region = ours(64, patch_size=20, padding=2, reg_covar=1.0, pool_grid=1)
+    one_region = boxes(64, patch_size=20, padding=2, reg_covar=1.0, pool_grid=1)
     strokes = {
-        f"ours, {n}, 8 x 8": ours(n, patch_size=8, padding=2, normalize=None, reg_covar=1.0)
+        f"ours, {n}, 8 x 8": boxes(n, patch_size=8, padding=2, normalize=None, reg_covar=1.0)
         for n in (400, 600)
     }
     return {
@@ -64,7 +72,9 @@ def settings():
             {
                 **peers,
                 "k-means, 248, 6 x 6": KMeansFeatures(248),
-                "ours, 248, 6 x 6": ours(248, patch_size=6, padding=2),
+                "k-means, 248, 6 x 6, Gaussian": KMeansFeatures(248, pool_width=0.6),
+                "ours, 248, 6 x 6": boxes(248, patch_size=6, padding=2),
+                "ours, 248, 6 x 6, Gaussian": ours(248, patch_size=6, padding=2, **GAUSSIAN),
             },
         ),
         "fashion": (
@@ -73,8 +83,8 @@ def settings():
             {
                 **peers,
                 "k-means, 400, 6 x 6": KMeansFeatures(400),
-                "ours, 400, 6 x 6": ours(400, patch_size=6, padding=2),
-                "ours, 800, 6 x 6": ours(800, patch_size=6, padding=2),
+                "ours, 400, 6 x 6": boxes(400, patch_size=6, padding=2),
+                "ours, 800, 6 x 6": boxes(800, patch_size=6, padding=2),
             },
         ),
         "cifar10": (
@@ -85,9 +95,10 @@ def settings():
                 "k-means, 1600, 6 x 6": KMeansFeatures(1600, pool_grid=2),
                 "k-means, 711, 6 x 6, 3 x 3": KMeansFeatures(711, pool_grid=3),
                 "the paper's layer, 64": ours(**PAPER, max_iter=15, tol=0),
+                "ours, boxes": boxes(64, padding=0),
                 "ours, defaults": ours(64),
-                "ours, 1600, 6 x 6": ours(1600, patch_size=6, pool_grid=2),
-                "ours, 711, 6 x 6, 3 x 3": ours(711, patch_size=6, pool_grid=3),
+                "ours, 1600, 6 x 6": boxes(1600, patch_size=6, pool_grid=2),
+                "ours, 711, 6 x 6, 3 x 3": boxes(711, patch_size=6, pool_grid=3),
             },
         ),
         "digits": (
@@ -98,7 +109,10 @@ def settings():
                 "PCA": make_pipeline(Flat(), PCA(40, random_state=0)),
                 "scattering, J=1": Scattering(1),
                 "ours, defaults": ours(64),
-                "ours, padding=2": ours(64, padding=2),
+                "ours, boxes": boxes(64, padding=0),
+                "ours, boxes, padding=2": boxes(64, padding=2),
+                "ours, Gaussian": ours(64, padding=0, **GAUSSIAN),
+                "ours, Gaussian, padding=2": ours(64, padding=2, **GAUSSIAN),
             },
         ),
     }

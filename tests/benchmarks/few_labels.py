@@ -53,6 +53,7 @@ ROWS = {
     "PCA, all images": "#CC79A7",
     "raw pixels": "#000000",
 }
+BOXES = {"padding": 0, "pool_window": "box"}
 # One setting for all data, chosen on validation images of MNIST and Fashion-MNIST.
 WIDE = {
     "n_components": 110,
@@ -206,7 +207,7 @@ class Bench:
                 yield n, network_accuracy(X[part], y[part], self.X_test, self.y_test, seed)
         elif row == OURS_LABELLED:
             for n, part in parts.items():
-                features = ConvGMMFeatures(random_state=seed).fit(X[part])
+                features = ConvGMMFeatures(**BOXES, random_state=seed).fit(X[part])
                 F, F_test = features.transform(X[part]), features.transform(self.X_test)
                 yield n, linear_accuracy(F, y[part], F_test, self.y_test)
         else:
@@ -222,7 +223,7 @@ class Bench:
     def from_all(self, row, seed):
         """Features that know no labels, and those of the test images."""
         if row in (OURS_ALL, OURS_WIDE, OURS_MIRRORED):
-            options = {} if row == OURS_ALL else WIDE
+            options = BOXES if row == OURS_ALL else WIDE
             features = ConvGMMFeatures(**options, random_state=seed)
             features = (Mirrored(features) if row == OURS_MIRRORED else features).fit(self.X)
             return features, features.transform(self.X_test)
@@ -247,7 +248,8 @@ def kernels_table(bench, draws):
         found = np.empty((draws, len(sizes)))
         for (seed, i), _ in np.ndenumerate(found):
             rows = np.random.default_rng(seed).permutation(len(bench.X))[: sizes[i]]
-            features = ConvGMMFeatures(**options, random_state=seed).fit(bench.X[np.sort(rows)])
+            features = ConvGMMFeatures(**options, **BOXES, random_state=seed)
+            features.fit(bench.X[np.sort(rows)])
             labelled = draw_labelled(bench.y, 100, seed)
             F, F_test = features.transform(bench.X[labelled]), features.transform(bench.X_test)
             found[seed, i] = 100 * linear_accuracy(F, bench.y[labelled], F_test, bench.y_test)

@@ -28,7 +28,8 @@ from sklearn_calm import ConvGMMFeatures
 
 DATA = ("mnist", "fashion", "cifar10")
 RAW = {"normalize": None, "whiten": False}
-BASE = {"n_components": 64, "padding": 2, "max_iter": 10, "tol": 0}
+BASE = {"n_components": 64, "padding": 2, "pool_window": "box", "max_iter": 10, "tol": 0}
+GAUSSIAN = {"pool_window": "gaussian"}
 # Blocks of rows: the options that differ from these.
 STUDY = {
     "": [{}],
@@ -64,6 +65,12 @@ STUDY = {
         {"pool_grid": 2, "n_components": 256},
         {"pool_grid": 3, "n_components": 114},
     ],
+    "windows": [
+        {**GAUSSIAN, "pool_width": 0.4},
+        {**GAUSSIAN, "pool_width": 0.6},
+        {**GAUSSIAN, "pool_width": 0.8},
+        {**GAUSSIAN, "pool_width": 0.6, "polarity": "both", "n_components": 32},
+    ],
     "together": [
         {**RAW, "pooling": "logsumexp"},
         {**RAW, "assignment": "image", "pooling": "logsumexp"},
@@ -94,7 +101,7 @@ def features_of(options, seed):
 
 def name_of(options):
     if not options:
-        return "patch_size=5, padding=2, all else by default"
+        return "patch_size=5, padding=2, boxes, all else by default"
     if all(options.get(key) == value for key, value in PAPER.items() if key != "n_components"):
         return f"the paper's layer, n_components={options['n_components']}"
     return ", ".join(f"{key}={value!r}" for key, value in options.items())
