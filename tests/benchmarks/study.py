@@ -5,9 +5,9 @@
 FOLDER holds mnist.npz, fashion.npz and cifar10.npz (X_train, y_train, X_test, y_test). Each seed
 draws other training images and other starting kernels. All rows make ten passes, with a padding of
 2 and boxes, where they do not say another (windows.py compares windows). But for the last block all
-rows have 1024 features or nearly so. The classifier is ridge regression on standardised features, its penalty chosen on a fifth of the
-training images. Cells are the mean accuracy on the test images in percent and the standard
-deviation over seeds; seconds are those of `fit`, mean over all.
+rows have 1024 features or nearly so. The classifier is ridge regression on standardised features,
+its penalty chosen on a fifth of the training images. Cells are the mean accuracy on the test
+images in percent and the standard deviation over seeds; seconds are those of `fit`, mean over all.
 """
 
 import argparse
