@@ -268,6 +268,25 @@ def test_the_design_lists_every_module():
     assert private_modules() == set(listed_modules())
 
 
+# These are tested through the estimator, of which they are parts, or say nothing but types.
+WITHOUT_TESTS = {"_batches", "_fitting", "_images.source", "_inference", "_parameters"}
+
+
+def test_every_module_has_a_test_module():
+    """``_mixture.em`` that of tests/mixture/test_em.py, and so on."""
+    missing = set()
+    for module in private_modules():
+        *folders, name = [part.removeprefix("_") for part in module.split(".")]
+        if not ROOT.joinpath("tests", *folders, f"test_{name}.py").exists():
+            missing.add(module)
+    assert missing == WITHOUT_TESTS
+
+
+def test_modules_of_tests_are_short():
+    lengths = {path: path.read_text("utf-8").count("\n") for path in (ROOT / "tests").rglob("*.py")}
+    assert {path.name: n for path, n in lengths.items() if n >= 500} == {}
+
+
 def test_imports_go_one_way():
     modules = listed_modules()
     for i, module in enumerate(modules):

@@ -8,7 +8,6 @@ from _twins import (
     GEOMETRIES,
     PREPROCESSINGS,
     assert_statistics_close,
-    engine_maps,
     grid_that_fits,
     layer_of,
     make_problem,
@@ -17,10 +16,9 @@ from _twins import (
 )
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._convolution.patches import SPARSE_BELOW
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
 from sklearn_calm._convolution.windows import Windows
-from sklearn_calm._mixture.cells import NEGLIGIBLE, Cells
+from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import (
     DEAD_SHARE,
     VARIANCE_FLOOR,
@@ -40,7 +38,6 @@ from sklearn_calm._mixture.model import (
     MixtureParameters,
     PatchModel,
 )
-from sklearn_calm._mixture.posterior import find_posterior, responsibilities
 from sklearn_calm._mixture.preprocessing import Preprocessing
 
 assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
@@ -119,21 +116,6 @@ def test_log_likelihood_of_each_image_is_that_of_the_twin(
 
 @assignments
 @preprocessings
-@seeds
-def test_responsibilities_are_those_of_the_twin(assignment, preprocessing, seed):
-    rng = np.random.default_rng(seed)
-    problem = make_problem(rng, assignment, preprocessing)
-    parameters = problem.parameters(rng)
-    gamma = responsibilities(engine_maps(problem, parameters), problem.model.cells)
-    for i, image in enumerate(problem.images.X):
-        joint = _reference.log_joint(image, twin(parameters), problem.setting)
-        cells = _reference.cells(assignment, *joint.shape[:2])
-        expected = _reference.responsibilities(joint, cells)
-        assert_allclose(gamma[:, i], expected, rtol=1e-9, atol=1e-14)
-
-
-@assignments
-@preprocessings
 @pytest.mark.parametrize("cuts", [[1], [2, 3], [1, 2, 3]])
 def test_statistics_add_over_any_split(assignment, preprocessing, cuts):
     rng = np.random.default_rng(5)
@@ -207,70 +189,6 @@ def test_used_memory_changes_nothing_and_nothing_is_written_to_the_images():
     for used, fresh in kept:
         for a, b in zip(used, fresh, strict=True):
             assert_array_equal(a, b)
-
-
-# Where the posterior is sparse
-
-
-@pytest.mark.parametrize("assignment", ["image", (2, 3)])
-@preprocessings
-@seeds
-def test_sparse_posterior_is_the_dense_one(assignment, preprocessing, seed):
-    rng = np.random.default_rng(seed)
-    problem = make_problem(rng, assignment, preprocessing)
-    parameters = problem.parameters(rng, noise_variance=0.01)
-    maps, weights = engine_maps(problem, parameters), problem.sample_weight
-    sparse = find_posterior(maps.copy(), problem.model.cells, weights, SPARSE_BELOW)
-    dense = find_posterior(maps.copy(), problem.model.cells, weights)
-    assert sparse.positions is not None
-    assert dense.positions is None
-    assert_allclose(sparse.log_normalizers, dense.log_normalizers, rtol=1e-12)
-    # All e_steps of this mixture take the sparse path, so the twin checks their sums.
-    layer = layer_of(parameters, problem.model)
-    actual = e_step(problem.padded, weights, layer)
-    expected = _reference.e_step(problem.images.X, weights, twin(parameters), problem.setting)
-    # Differences of large scores cost some digits.
-    assert_statistics_close(actual, expected, rtol=1e-8)
-    full = np.zeros_like(maps)
-    map_rows, lines = sparse.positions
-    full.reshape(len(maps), -1, maps.shape[-1])[map_rows, lines] = sparse.exponentials
-    assert_allclose(
-        full * sparse.scale[..., None],
-        dense.exponentials * dense.scale[..., None],
-        rtol=1e-10,
-        atol=4e-12,
-    )
-
-
-@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 1e-5), (np.float64, 1e-12)])
-@pytest.mark.parametrize("assignment", ["image", (2, 3)])
-@pytest.mark.parametrize("factor", [0.9, 1.5])
-def test_what_sparsity_leaves_out_weighs_next_to_nothing(dtype, bound, assignment, factor):
-    # The worst case: in each cell one position, and all the others just too low to be kept.
-    rng = np.random.default_rng(9)
-    cells = Cells.from_assignment(assignment, (40, 50))
-    n_components, limit = 8, NEGLIGIBLE[np.dtype(dtype).name]
-    assert limit <= bound
-    level = np.log(factor * limit / cells.sizes.max() / n_components)
-    maps = np.full((40, 3, 50, n_components), level, dtype=dtype)
-    for top in cells.row_edges[:-1]:
-        for left in cells.column_edges[:-1]:
-            maps[top, :, left, rng.integers(n_components)] = 0
-    masses = np.exp(maps, dtype=np.float64).sum(axis=3)
-    found = find_posterior(maps, cells, np.ones(3), SPARSE_BELOW)
-    if factor > 1:
-        assert found.positions is None
-        return
-    kept = np.zeros(masses.shape, dtype=bool)
-    kept.reshape(40, -1)[found.positions] = True
-    assert kept.sum() == 3 * cells.n_cells
-    totals = cells.sums(masses)
-    lost = cells.sums(np.where(kept, 0, masses)) / totals
-    assert 0 < lost.max() <= bound
-    # The normaliser counts them still.
-    exact = (np.log(totals) + np.log(cells.sizes.mean() / cells.sizes)[:, None]).sum(axis=(0, 2))
-    eps = np.finfo(dtype).eps
-    assert_allclose(found.log_normalizers, exact, rtol=1e-12, atol=4 * eps * cells.n_cells)
 
 
 @pytest.mark.parametrize("noise_variance", [0.02, 0.7])
