@@ -1,11 +1,9 @@
 """The estimator: what fits find, what must not change it, scikit-learn's tools."""
 
-import pickle
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -427,25 +425,6 @@ def test_clone_is_unfitted_and_equal():
     copy = clone(model)
     assert copy.get_params() == model.get_params()
     assert not hasattr(copy, "means_")
-
-
-@pytest.mark.parametrize("fit", ["fit", "partial_fit"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_pickle_is_the_model(tmp_path, fit, dtype):
-    X = make_images(39, dtype=dtype)
-    model = getattr(small(), fit)(X)
-    joblib.dump(model, tmp_path / "model")
-    for copy in [pickle.loads(pickle.dumps(model)), joblib.load(tmp_path / "model")]:
-        assert_array_equal(copy.transform(X), model.transform(X))
-        assert_array_equal(copy.score_samples(X), model.score_samples(X))
-        twin = pickle.loads(pickle.dumps(model))
-        assert_same_model(copy.partial_fit(X[:3]), twin.partial_fit(X[:3]))
-
-
-def test_a_pickle_is_small():
-    """Neither images nor working memory are kept."""
-    X = make_images(39, n=2000)
-    assert len(pickle.dumps(small().fit(X))) < 20_000
 
 
 def test_grid_search_over_a_pipeline():

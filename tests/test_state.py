@@ -13,6 +13,7 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 
+from _models import make_images, small
 from sklearn_calm import ConvGMMFeatures, __version__
 
 VERSION = "_sklearn_calm_version"
@@ -239,3 +240,22 @@ def test_the_same_version_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_same_model(pickle.loads(of_version(model, __version__)), model)
+
+
+@pytest.mark.parametrize("fit", ["fit", "partial_fit"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_pickle_is_the_model(tmp_path, fit, dtype):
+    X = make_images(39, dtype=dtype)
+    model = getattr(small(), fit)(X)
+    joblib.dump(model, tmp_path / "model")
+    for found in [pickle.loads(pickle.dumps(model)), joblib.load(tmp_path / "model")]:
+        assert_array_equal(found.transform(X), model.transform(X))
+        assert_array_equal(found.score_samples(X), model.score_samples(X))
+        twin = pickle.loads(pickle.dumps(model))
+        assert_array_equal(found.partial_fit(X[:3]).means_, twin.partial_fit(X[:3]).means_)
+
+
+def test_a_pickle_is_small():
+    """Neither images nor working memory are kept."""
+    X = make_images(39, n=2000)
+    assert len(pickle.dumps(small().fit(X))) < 20_000
