@@ -3,6 +3,7 @@
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from _models import (
     small,
 )
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._convolution.windows import WINDOWS
 
 # What must not change the result
 
@@ -481,3 +483,11 @@ def test_the_window_auto_is_gaussian_for_means(pooling):
     other = {"gaussian": "box", "box": "gaussian"}[named]
     if pooling != "max":
         assert not np.allclose(model.set_params(pool_window=other).transform(X), auto)
+
+
+def test_types_name_all_poolings_and_windows():
+    hints = get_type_hints(ConvGMMFeatures.__init__)
+    poolings, none = get_args(hints["pooling"])
+    assert none is type(None)
+    assert list(get_args(poolings)) == POOLINGS
+    assert set(get_args(hints["pool_window"])) == {"auto", *WINDOWS}
