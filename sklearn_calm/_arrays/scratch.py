@@ -1,7 +1,7 @@
 """Memory that is used again for every batch.
 
 A fresh array of some megabytes costs a page fault for each of its pages, about a third of the time
-of an E-step. Each thread has its own; all of it goes with the object.
+of an E-step. Each thread has memory of its own. All of it is freed with the object.
 """
 
 import math
@@ -13,7 +13,7 @@ from sklearn_calm._arrays.namespace import empty
 
 
 class Scratch:
-    """Named arrays, one of each name and thread, that are overwritten at the next request."""
+    """Named arrays, one for each name and thread, which the next request overwrites."""
 
     def __init__(self):
         self._local = threading.local()
@@ -21,7 +21,7 @@ class Scratch:
     def empty(self, name, shape, x):
         """An uninitialised array like x, good until this thread asks for the same name again."""
         if not isinstance(x, np.ndarray):
-            return empty(shape, x)  # other libraries keep memory for themselves
+            return empty(shape, x)  # other libraries keep freed memory for the next array
         size = math.prod(shape)
         kept = getattr(self._local, name, None)
         if kept is None or kept.size < size or kept.dtype != x.dtype:

@@ -1,4 +1,7 @@
-"""The posterior of components and positions: a softmax of the log joint over each cell."""
+"""The posterior of components and positions: a softmax of the log joint over each cell.
+
+Equation numbers are those of docs/mathematics.rst.
+"""
 
 from typing import NamedTuple
 
