@@ -6,7 +6,7 @@ import numbers
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from sklearn_calm._arrays.door import as_array, unmasked
+from sklearn_calm._arrays.door import as_array, refuse_no_numbers, unmasked
 from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of, to_numpy
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
@@ -182,6 +182,7 @@ def check_weights(sample_weight, n_images):
     """Weights of images: float64, not negative, not all zero."""
     if is_dask(sample_weight):
         sample_weight = sample_weight.compute()
+    refuse_no_numbers(sample_weight, "sample_weight")
     sample_weight = unmasked(sample_weight, "sample_weight")
     if library_of(sample_weight) != "numpy":
         sample_weight = to_numpy(sample_weight)

@@ -169,6 +169,8 @@ NO_ARRAYS = [
     wrong("dask_bag", ("Dask Bag", *DASK_WORDS, "X.compute()"), dask.bag.from_sequence(list(X))),
     wrong("delayed", ("Dask Delayed", *DASK_WORDS, "from_delayed"), dask.delayed(X)),
     wrong("sparse_tensor", ("sparse tensor", "X.to_dense()"), torch.eye(36).to_sparse()),
+    wrong("meta_tensor", "holds no values", torch.empty(20, 6, 6, device="meta")),
+    wrong("fields", ("X has dtype [('a', '<f4')]", "expected"), np.zeros(20, [("a", "<f4")])),
     bad("nested_tensor", ("nested tensor", "several sizes"), data=nested(RAGGED)),
     bad("sizes", ("image 0 has shape (6, 6), image 1 has (5, 6)", SIZES_WORDS[1]), data=RAGGED),
     bad("sizes_of_tensors", SIZES_WORDS, data=[torch.zeros(6, 6), torch.zeros(6, 5)]),

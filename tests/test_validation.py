@@ -118,6 +118,13 @@ BAD_WEIGHTS = [
     bad("weights_infinite", "sample_weight contains infinity", sample_weight=np.full(20, np.inf)),
     bad("weights_text", "could not convert string to float: ", sample_weight=["a"] * 20),
     bad(
+        "weights_of_a_generator",
+        ("sample_weight is a generator", "expected an array of shape (n,)"),
+        sample_weight=(1.0 for _ in X),
+        error=TypeError,
+    ),
+    bad("weights_in_a_dict", "sample_weight is a dict", sample_weight={0: 1.0}, error=TypeError),
+    bad(
         "weights_masked",
         ("sample_weight is a masked array", "first in image 2"),
         sample_weight=np.ma.masked_equal(np.arange(20.0), 2),

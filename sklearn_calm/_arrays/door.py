@@ -70,6 +70,15 @@ def unmasked(values, name, numbers=None, kind="image"):
     return np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values
 
 
+def refuse_no_numbers(values, name):
+    """Raise a TypeError for what is neither a number nor an array or a list of them."""
+    listed = isinstance(values, Sequence) and not _is_path(values)
+    if not (
+        listed or np.isscalar(values) or library_of(values) != "numpy" or _is_array_like(values)
+    ):
+        raise TypeError(f"{name} is a {type(values).__name__}; expected an array of shape (n,).")
+
+
 def first_masked(values):
     """Position of the first row of an array of which something is masked; None without one."""
     if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
@@ -86,6 +95,8 @@ def _plain_tensor(X):
                 "accept missing values: drop such images, or fill them in, as with X.to_tensor(0)."
             )
         X = X.get_data()
+    if X.is_meta:
+        raise TypeError("X is a tensor on the meta device, which holds no values.")
     if X.is_nested:
         raise ValueError(
             "X is a nested tensor, of images of several sizes. ConvGMMFeatures needs one size: "
@@ -191,6 +202,11 @@ def _unpacked(X):
     """Images in an array of objects; or the array, if it holds numbers."""
     if X.dtype.kind in "UST" and X.ndim == 1 and len(X):
         raise TypeError(f"X holds paths or texts, the first {str(X[0])!r}; {_READ_FILES}")
+    if X.dtype.kind == "V":
+        raise TypeError(
+            f"X has dtype {X.dtype}; expected integers or floats. Convert it with "
+            "X.astype(np.float32), or take one field of it."
+        )
     if X.dtype != object or not X.size:
         return X
     if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1 and _is_image(X[0, 0])):
