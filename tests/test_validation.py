@@ -163,6 +163,8 @@ BAD_OPTIONS = [
     ("padding", -1),
     ("padding", 0.5),
     ("padding", "same"),
+    ("padding_mode", "wrap"),
+    ("padding_mode", None),
     ("image_shape", 6),
     ("image_shape", "square"),
     ("assignment", 2),

@@ -24,10 +24,10 @@ BEGIN = """
 import resource, sys
 import numpy as np
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._images import reader
+from sklearn_calm._images import source
 from sklearn_calm._mixture import seeds, starting
 
-reader.BATCH_BYTES, seeds.MAX_PATCHES, starting.SEED_PATCHES = 2**19, 20_000, 5_000
+source.BATCH_BYTES, seeds.MAX_PATCHES, starting.SEED_PATCHES = 2**19, 20_000, 5_000
 path = sys.argv[1]
 features = ConvGMMFeatures(8, pool_grid=1, stride=3, max_iter=3, tol=0, n_jobs=1, random_state=0)
 features.fit(np.random.default_rng(0).random((50, 32, 32)))

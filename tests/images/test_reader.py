@@ -13,13 +13,12 @@ from _twins import (
 )
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import (
-    BATCH_BYTES,
-    MAX_BATCH,
     Images,
     holds_images,
     resolve_image_shape,
     row_numbers,
 )
+from sklearn_calm._images.source import BATCH_BYTES, MAX_BATCH
 from sklearn_calm._mixture.em import e_step
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
