@@ -23,6 +23,8 @@ from _recorders import (
     settings,
 )
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._callbacks import FitTask
+from sklearn_calm._sklearn import NoContext
 
 if HAS_CALLBACKS:
     from sklearn.callback import ScoringMonitor
@@ -338,3 +340,13 @@ def test_callbacks_are_torn_down_where_images_are_refused():
         features.fit(np.full((60, 6, 7), np.nan))
     assert recorder.log == [("setup",), ("begin", "fit", 0, 4), ("teardown",)]
     assert vars(features) == before
+
+
+# Without callbacks
+
+
+def test_who_is_not_told_stops_nothing():
+    for n_starts in (1, 2):
+        task = FitTask(NoContext(), {}, n_starts)
+        assert not task.begin("start").begin("pass", 3).begin("step").end()
+        assert not task.begin("start").end(None)

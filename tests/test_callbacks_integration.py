@@ -28,8 +28,7 @@ from _recorders import (
     needs_callbacks,
 )
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._callbacks import FitTask
-from sklearn_calm._sklearn import CallbackSupportMixin, NoContext
+from sklearn_calm._sklearn import CallbackSupportMixin
 
 if HAS_CALLBACKS:
     from sklearn.callback import ProgressBar, ScoringMonitor
@@ -156,13 +155,6 @@ def test_a_copy_put_aside_holds_no_tasks():
 
 
 # Without callbacks
-
-
-def test_who_is_not_told_stops_nothing():
-    for n_starts in (1, 2):
-        task = FitTask(NoContext(), {}, n_starts)
-        assert not task.begin("start").begin("pass", 3).begin("step").end()
-        assert not task.begin("start").end(None)
 
 
 def test_the_mixin_is_that_of_scikit_learn_where_it_has_one():
