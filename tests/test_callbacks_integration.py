@@ -86,7 +86,7 @@ def test_in_a_search(n_jobs):
     X, y = make_images(22), np.zeros(60)
     monitor = ScoringMonitor(scoring={"log_likelihood": _score})
     features = make(max_iter=3).set_callbacks(monitor)
-    search = GridSearchCV(features, {"n_components": [1, 2]}, cv=2, n_jobs=n_jobs).fit(X, y)
+    search = GridSearchCV(features, {"n_components": [2, 3]}, cv=2, n_jobs=n_jobs).fit(X, y)
     rows = monitor.get_logs().data
     # Two candidates on two folds, and the best on all, of three passes each.
     passes = [row for row in rows if row["task_name"] == "pass"]
