@@ -51,15 +51,15 @@ class ConvGMMFeatures(
         Step between patches. With 2, `transform` takes a quarter of the time, and accuracy is
         somewhat lower.
 
-    padding : int or tuple (vertical, horizontal), default=0
-        Number of pixels that are added on each side of the image. An int is clipped to one less
-        than the patch size, so that every patch contains pixels of the image. A padding of 2 gives
-        better accuracy on small images, since patches then see the border.
+    padding : "auto", int or tuple (vertical, horizontal), default="auto"
+        Number of pixels that are added on each side of the image. "auto" adds half a patch with
+        ``assignment="patch"``, which gives better accuracy, and nothing otherwise. An int is
+        clipped to one less than the patch size, so that every patch contains pixels of the image.
 
-    padding_mode : {"constant", "edge", "reflect"}, default="constant"
-        Values of the padding. "constant" adds zeros, as in the paper: use it for objects on an
-        empty background. "edge" repeats the pixels of the border, and "reflect" mirrors the image
-        about them: use one of these for photographs, in which zeros would make artificial edges.
+    padding_mode : {"auto", "constant", "edge", "reflect"}, default="auto"
+        Values of the padding. "constant" adds zeros, as in the paper. "edge" repeats the pixels of
+        the border. "reflect" mirrors the image about them, which makes no artificial edges. "auto"
+        is "reflect" with ``padding="auto"``, and "constant" otherwise.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
@@ -284,8 +284,8 @@ class ConvGMMFeatures(
         *,
         patch_size: int | tuple[int, int] = 5,
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        padding_mode: Literal["constant", "edge", "reflect"] = "constant",
+        padding: Literal["auto"] | int | tuple[int, int] = "auto",
+        padding_mode: Literal["auto", "constant", "edge", "reflect"] = "auto",
         image_shape: Literal["auto"] | tuple[int, int] | tuple[int, int, int] = "auto",
         assignment: Literal["image", "patch"] | tuple[int, int] = "patch",
         normalize: Literal["contrast"] | None = "contrast",

@@ -5,6 +5,7 @@ Whether they fit together, and fit the images, is for `_validation` to say.
 
 import numbers
 
+from sklearn_calm._convolution.geometry import PADDING_MODES
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._convolution.windows import WINDOWS
 from sklearn_calm._sklearn import Interval, StrOptions
@@ -15,8 +16,13 @@ PARAMETER_CONSTRAINTS = {
     "n_components": [POSITIVE_INT],
     "patch_size": [POSITIVE_INT, tuple, list],
     "stride": [POSITIVE_INT, tuple, list],
-    "padding": [Interval(numbers.Integral, 0, None, closed="left"), tuple, list],
-    "padding_mode": [StrOptions({"constant", "edge", "reflect"})],
+    "padding": [
+        StrOptions({"auto"}),
+        Interval(numbers.Integral, 0, None, closed="left"),
+        tuple,
+        list,
+    ],
+    "padding_mode": [StrOptions({"auto", *PADDING_MODES})],
     "image_shape": [StrOptions({"auto"}), tuple, list],
     "assignment": [StrOptions({"image", "patch"}), tuple, list],
     "normalize": [StrOptions({"contrast"}), None],

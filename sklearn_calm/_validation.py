@@ -89,12 +89,17 @@ def _patch_geometry(image_shape, estimator):
         patch_size = tuple(min(int(patch_size), side) for side in image_shape[:2])
     else:
         patch_size = _pair("patch_size", patch_size, 1)
-    if isinstance(padding, numbers.Integral):
+    mode = estimator.padding_mode
+    if mode == "auto":
+        mode = "reflect" if isinstance(padding, str) else "constant"
+    if isinstance(padding, str):
+        padding = _half_patch(patch_size, image_shape, estimator.assignment)
+    elif isinstance(padding, numbers.Integral):
         # More would make patches of nothing but zeros: above and below a signal, for one.
         padding = tuple(min(int(padding), side - 1) for side in patch_size)
     else:
         padding = _pair("padding", padding, 0)
-    geometry = PatchGeometry(image_shape, patch_size, stride, padding, estimator.padding_mode)
+    geometry = PatchGeometry(image_shape, patch_size, stride, padding, mode)
     padded = geometry.padded_shape[:2]
     if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
         raise ValueError(
@@ -102,6 +107,14 @@ def _patch_geometry(image_shape, estimator):
             "or raise padding; an int is clipped to the image."
         )
     return geometry
+
+
+def _half_patch(patch_size, image_shape, assignment):
+    """The padding that "auto" stands for; none for a patch that is larger than the image."""
+    fits = all(patch <= side for patch, side in zip(patch_size, image_shape, strict=False))
+    if assignment != "patch" or not fits:
+        return (0, 0)
+    return tuple((side - 1) // 2 for side in patch_size)
 
 
 def check_numbers(X):

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Modes of `numpy.pad`.
+PADDING_MODES = ("constant", "edge", "reflect")
+
 
 class PatchGeometry(NamedTuple):
     """Where the patches of an image lie; every pair is (vertical, horizontal)."""
