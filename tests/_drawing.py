@@ -24,6 +24,7 @@ GEOMETRIES = [
 def fitted(channels=1, shape=(6, 6), **options):
     X = images(channels=channels, shape=shape)
     options = {"patch_size": 3, **options}
+    options = {"padding": 0, **options}
     return ConvGMMFeatures(5, max_iter=3, tol=0, random_state=0, **options).fit(X)
 
 

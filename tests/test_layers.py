@@ -23,8 +23,8 @@ seeds = pytest.mark.parametrize("seed", [0, 1])
 
 
 def layer(n_components, **options):
-    options = {"patch_size": 3, "max_iter": 3, "tol": 0, "random_state": 0, **options}
-    return ConvGMMFeatures(n_components, **options)
+    given = {"patch_size": 3, "padding": 0, "max_iter": 3, "tol": 0, "random_state": 0}
+    return ConvGMMFeatures(n_components, **given | options)
 
 
 def images(seed, n=60, shape=(8, 7)):

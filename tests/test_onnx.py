@@ -37,7 +37,7 @@ ROUNDING = 1e-5
 
 
 def fitted(X, n_components=5, **parameters):
-    model = ConvGMMFeatures(n_components, max_iter=2, tol=0, random_state=0)
+    model = ConvGMMFeatures(n_components, padding=0, max_iter=2, tol=0, random_state=0)
     return model.set_params(**parameters).fit(X)
 
 
