@@ -120,4 +120,6 @@ def _exponentials(maps, shift):
 
 def _sum_last(values):
     """Sum over the last axis, as a product that BLAS computes."""
-    return values @ like(np.ones(values.shape[-1]), values)
+    # Some builds of BLAS raise the flag of an invalid value for finite ones.
+    with np.errstate(invalid="ignore"):
+        return values @ like(np.ones(values.shape[-1]), values)
