@@ -91,9 +91,14 @@ def image_log_normalizers(totals, peaks, cells):
     log_normalizers : ndarray of shape (n,)
         NumPy, float64.
     """
+    of_cells = cell_log_normalizers(totals, peaks)
+    return to_numpy(array_namespace(totals).sum(of_cells, axis=(0, 2))) + cells.log_uneven
+
+
+def cell_log_normalizers(totals, peaks):
+    """Log normaliser of each cell, log sum exp l, in float64: (cell rows, n, cell columns)."""
     xp = array_namespace(totals)
-    of_cells = xp.log(xp.astype(totals, xp.float64)) + xp.astype(peaks, xp.float64)
-    return to_numpy(xp.sum(of_cells, axis=(0, 2))) + cells.log_uneven
+    return xp.log(xp.astype(totals, xp.float64)) + xp.astype(peaks, xp.float64)
 
 
 def _take(maps, positions, scratch):

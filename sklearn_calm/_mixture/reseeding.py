@@ -11,6 +11,7 @@ from sklearn.utils.random import sample_without_replacement
 from sklearn_calm._convolution.geometry import slices
 from sklearn_calm._mixture.em import dead_components
 from sklearn_calm._mixture.model import conv_layer, log_joint, patch_energies
+from sklearn_calm._mixture.posterior import cell_log_normalizers
 from sklearn_calm._mixture.preprocessing import normalize_contrast
 from sklearn_calm._mixture.seeds import join_equal
 
@@ -91,7 +92,7 @@ def _gains(images, image_rows, share, parameters, model, batch_size):
         peaks = model.cells.peaks(log_masses[..., None])
         totals = model.cells.sums(np.exp(log_masses - model.cells.spread(peaks)))
         new = patch_energies(batch, model) / (2 * parameters.noise_variance) - log_cell
-        odds = new - model.cells.spread(peaks + np.log(totals))
+        odds = new - model.cells.spread(cell_log_normalizers(totals, peaks))
         odds = odds.transpose(1, 0, 2).reshape(odds.shape[1], -1)
         positions[part] = odds.argmax(axis=1)
         with np.errstate(divide="ignore"):

@@ -22,13 +22,15 @@ from sklearn_calm import ConvGMMFeatures
 SETS = ("digits", "mnist", "fashion", "cifar10")
 N_TRAIN = N_VALIDATED = 4000
 PENALTIES = np.logspace(-3.5, 0.5, 9)
-# Options of the kernels; grids and widths of the windows, None for boxes.
+# Options of the kernels, which have no padding unless they name one; grids and widths of the windows, None for boxes.
 ROWS = [
     ({}, [(4, None), (4, 0.4), (4, 0.5), (4, 0.6), (4, 0.7), (4, 0.9)]),
     ({"n_components": 41}, [(5, 0.5), (5, 0.7), (5, 0.9)]),
     ({"n_components": 114}, [(3, None), (3, 0.4), (3, 0.5), (3, 0.6)]),
     ({"n_components": 32, "polarity": "both"}, [(4, 0.5), (4, 0.7)]),
     ({"polarity": "both"}, [(3, 0.5), (3, 0.6), (4, 0.6)]),
+    ({"padding": "auto"}, [(4, None), (4, 0.6)]),
+    ({"padding": "auto", "polarity": "both"}, [(4, 0.6)]),
     ({"padding": 2}, [(4, 0.5), (4, 0.6)]),
     ({"padding": 2, "reg_covar": 0.3}, [(4, 0.5), (4, 0.6)]),
 ]
@@ -90,7 +92,7 @@ def main():
         for options, windows in ROWS:
             found = []
             for seed in range(6 if name == "digits" else 1):
-                features = ConvGMMFeatures(random_state=seed).set_params(**options)
+                features = ConvGMMFeatures(padding=0, random_state=seed).set_params(**options)
                 found.append(list(accuracies(features, windows, draw(name, args.data, seed))))
             for (grid, width), (plain, root) in zip(windows, np.mean(found, axis=0), strict=True):
                 row = f"{options or ''} {grid} x {grid}, {f'width {width}' if width else 'boxes'}"
