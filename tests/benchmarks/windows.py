@@ -22,7 +22,8 @@ from sklearn_calm import ConvGMMFeatures
 SETS = ("digits", "mnist", "fashion", "cifar10")
 N_TRAIN = N_VALIDATED = 4000
 PENALTIES = np.logspace(-3.5, 0.5, 9)
-# Options of the kernels, which have no padding unless they name one; grids and widths of the windows, None for boxes.
+# Options of the kernels, without padding unless they name one; grids and widths of the windows,
+# None for boxes.
 ROWS = [
     ({}, [(4, None), (4, 0.4), (4, 0.5), (4, 0.6), (4, 0.7), (4, 0.9)]),
     ({"n_components": 41}, [(5, 0.5), (5, 0.7), (5, 0.9)]),
