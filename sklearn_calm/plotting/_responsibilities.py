@@ -72,9 +72,9 @@ class ResponsibilityDisplay:
     >>> features = ConvGMMFeatures(8, patch_size=3, random_state=0).fit(X)
     >>> display = ResponsibilityDisplay.from_estimator(features, X[:2], components=[0, 4, 5])
     >>> display.responsibilities.shape
-    (2, 6, 6, 3)
+    (2, 8, 8, 3)
     >>> display.extent
-    (0.5, 6.5, 6.5, 0.5)
+    (-0.5, 7.5, 7.5, -0.5)
     """
 
     ax_: Axes
