@@ -1,8 +1,8 @@
-"""Map-reduce over batches: serial, or joblib workers. Knows nothing of what it maps.
+"""Map-reduce over batches, serially or with joblib workers.
 
 Results are merged in the order of the batches, so that a sum is the same to the last bit for any
-number of workers. BLAS works with one thread in each worker, within a context around the work: many
-small products side by side beat one product shared by all cores.
+number of workers. BLAS uses one thread in each worker, since many small products side by side are
+faster than one product shared by all cores.
 """
 
 import contextlib
@@ -20,19 +20,20 @@ from sklearn_calm._arrays.scratch import Scratch
 
 
 class _Blas:
-    """The BLAS libraries of this process, and those who hold them to one thread."""
+    """The BLAS libraries of this process, and the contexts that limit them to one thread."""
 
     def __init__(self):
         self.lock = threading.Lock()
-        # The open limits; a list so that the first in and the last out are plain to see.
+        # The open contexts. The first sets the limit, and the last to leave restores it.
         self.users = []
         self._controller = None
         self._n_modules = 0
 
     def controller(self):
-        """The libraries that are loaded: to look for them takes milliseconds.
+        """The BLAS libraries that are loaded.
 
-        Libraries come with the import of modules, so they are looked for again after one.
+        The search takes milliseconds, so it is repeated only after an import of modules, which may
+        have loaded others.
         """
         if self._controller is None and hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.forget_users)
@@ -42,7 +43,7 @@ class _Blas:
         return self._controller
 
     def forget_users(self):
-        """In a forked child, where the threads that held the lock or a limit are no more."""
+        """Start anew in a forked child, which lacks the threads that held the lock or a limit."""
         self.lock = threading.Lock()
         if self.users:
             _let_any_thread_set_limits()
@@ -98,11 +99,10 @@ def count_workers(n_jobs):
 
 @contextlib.contextmanager
 def single_threaded_blas():
-    """Hold BLAS to one thread until the last of the contexts that overlap is left.
+    """Limit BLAS to one thread until the last of overlapping contexts is left.
 
-    A limit is a setting of the whole process. Were each context to restore what it found, two fits
-    in two Python threads that end in the order they began would leave the limit of the first
-    behind.
+    The limit is a setting of the whole process. If each context restored the setting that it found,
+    two fits in two Python threads that end in the order they began would leave the limit set.
     """
     with _blas.lock:
         if not _blas.users:
@@ -123,10 +123,10 @@ def single_threaded_blas():
 
 
 def _let_any_thread_set_limits():
-    """A new threadpoolctl heeds the first thread that limits OpenBLAS, as long as it lives.
+    """Make threadpoolctl accept limits from any thread.
 
-    The thread that leaves last must be able to restore, whichever it is, and the next fit to begin
-    in any thread.
+    From version 3.8 on, only the first thread that limits OpenBLAS may do so while it lives. Here,
+    any thread may be the last to leave, and the next fit may begin in any thread.
     """
     controller = getattr(threadpoolctl, "OpenBLASController", None)
     if hasattr(controller, "clear_controlling_thread"):

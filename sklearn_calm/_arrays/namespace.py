@@ -1,9 +1,9 @@
 """The only door to other array libraries than NumPy: CuPy, torch and the Array API.
 
-What is large (batches of images, score maps, features) lives where the work is done; what is small
-(parameters, statistics, samples of patches) is NumPy in float64. The engine is written once, with
-the functions that all libraries have in common; what one of them does better in place, or in its
-own words, is a function here.
+Large arrays (batches of images, score maps, features) stay on the device that computes. Small ones
+(parameters, statistics, samples of patches) are NumPy arrays in float64. The other modules use the
+functions that all libraries share. Where a library needs a call of its own, or does better in
+place, there is a function for it here.
 """
 
 import importlib
@@ -18,19 +18,19 @@ from numpy.lib.stride_tricks import as_strided
 
 
 def _is_of(module, kind, x):
-    """Whether x is of a class of a module, which is not imported for the question."""
+    """Whether x is an instance of a class of a module. The module is not imported for it."""
     return isinstance(x, getattr(sys.modules.get(module), kind, ()))
 
 
 def _test_of_kind(library, module, kind):
-    """What array-api-compat asks of an array, or without it the same in our words."""
+    """The test of array-api-compat for arrays of a library, or an equal one where it is missing."""
     try:
         return getattr(importlib.import_module("array_api_compat"), f"is_{library}_array")
     except ImportError:
         return partial(_is_of, module, kind)
 
 
-# Libraries whose arrays are worked on as they are; array_api_strict holds us to the standard.
+# Libraries whose arrays are used without conversion. array_api_strict is there for the tests.
 FOLLOWED = {
     "torch": _test_of_kind("torch", "torch", "Tensor"),
     "cupy": _test_of_kind("cupy", "cupy", "ndarray"),

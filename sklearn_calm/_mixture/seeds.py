@@ -1,8 +1,8 @@
-"""Starting kernels, and the sample of patches that they and the preprocessing are taken from.
+"""Starting kernels, and the sample of patches for them and for the preprocessing.
 
-As long as all patches fit the sample, what is drawn depends on them and their weights, not on the
-order of the images nor on whether an image of weight 2 is given once or twice: patches are put in
-an order of their own and equal ones are joined before anything is drawn.
+As long as all patches fit the sample, the draws depend on the patches and their weights alone. They
+do not depend on the order of the images, nor on whether an image is given twice or with weight 2:
+before anything is drawn, patches are sorted and equal ones are joined.
 """
 
 from typing import NamedTuple
