@@ -168,14 +168,17 @@ def map_images(method, X, like_one, dtype):
     dtype : numpy dtype
         Of the result.
     """
-    return X.map_blocks(
+    # A call for each of very many small blocks would take longer than the work itself.
+    joined = X.rechunk({0: joined_lengths(X.chunks[0], math.prod(X.shape[1:]))})
+    results = joined.map_blocks(
         partial(_results, method=method, like_one=like_one, dtype=dtype),
         dtype=dtype,
-        chunks=(X.chunks[0], *((side,) for side in like_one)),
+        chunks=(joined.chunks[0], *((side,) for side in like_one)),
         drop_axis=list(range(1, X.ndim)),
         new_axis=list(range(1, 1 + len(like_one))),
         meta=np.empty((0,) * (1 + len(like_one)), dtype),
     )
+    return results.rechunk({0: X.chunks[0]})
 
 
 def _results(block, method, like_one, dtype):

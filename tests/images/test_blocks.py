@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays.namespace import is_dask
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._images.blocks import BlockImages, joined_lengths, whole_images
+from sklearn_calm._images.blocks import BlockImages, joined_lengths, map_images, whole_images
 from sklearn_calm._images.reader import Images
 
 SETTINGS = {
@@ -328,3 +328,19 @@ def test_blocks_of_one_image_give_what_whole_ones_give():
     features = model.transform(lazy)
     assert features.chunks[0] == (1,) * 200
     assert_allclose(features.compute(), expected.transform(X), rtol=1e-8, atol=1e-10)
+
+
+def test_very_many_small_blocks_are_worked_on_together_and_keep_their_chunks():
+    X = np.random.default_rng(0).random((300, 4, 5))
+    D = da.from_array(X, chunks=(1, 4, 5))
+    lengths = []
+
+    def flat(block):
+        lengths.append(len(block))
+        return block.reshape(len(block), -1)
+
+    result = map_images(flat, D, (20,), X.dtype)
+    assert result.chunks == (D.chunks[0], (20,))
+    assert_array_equal(result.compute(scheduler="sync"), X.reshape(300, 20))
+    assert sum(lengths) == 300
+    assert len(lengths) <= 75
