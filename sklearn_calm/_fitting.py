@@ -43,10 +43,12 @@ def fit(features, images, task, *, continued, stepwise):
     images = images.in_precision(prepared.sample.patches.dtype)
     starts = starting_parameters(features, prepared, images.geometry, rng, continued)
     first = next(starts)
+    # Before BLAS is limited to one thread, from which the number of workers would follow.
+    settings = em_settings(features, prepared.images)
     task = task.with_attributes(partial(fit_attributes, model=prepared.whole, images=images))
     best = fit_best(
         chain([first], starts),
-        partial(make_em, features, prepared.images, prepared.model, rng),
+        partial(EM, prepared.images, prepared.model, *settings, rng),
         partial(History, features.tol, features.max_iter, prepared.cells_per_image, prepared.scale),
         stepwise=stepwise,
         observer=Printer(task) if features.verbose else task,
@@ -75,7 +77,7 @@ def partial_fit(features, images, *, first):
     past = None if first else features._statistics
     n_steps = 1 if first else features.n_iter_ + 1
     rate = (features.learning_offset + n_steps) ** -features.learning_decay
-    em = make_em(features, images, model, rng)
+    em = EM(images, model, *em_settings(features, images), rng)
     step = stream_step(em, parameters, past, rate)
     if first:
         warn_of_zeros(features)
@@ -133,15 +135,14 @@ def starting_parameters(features, prepared, geometry, rng, continued=False, n_st
         yield start(prepared.sample, prepared.model, *options)
 
 
-def make_em(features, images, model, rng):
-    """EM on images, with the options of the estimator."""
-    options = Options(features.learn_weights, features.noise_variance)
+def em_settings(features, images):
+    """The options and the execution of EM, as the parameters of the estimator ask for them."""
     execution = Execution(
         workers_of(features, images),
         batch_size_of(features, images, features.n_components),
         Scratch(),
     )
-    return EM(images, model, options, execution, rng)
+    return Options(features.learn_weights, features.noise_variance), execution
 
 
 def warn_of_fit(first, best):

@@ -273,3 +273,19 @@ def test_a_fit_in_a_forked_child_ends_with_the_same_kernels(whiten):
     assert np.array_equal(in_forked_child(lambda: model.fit(X).means_), means)
     features = model.transform(X)
     assert np.array_equal(in_forked_child(lambda: model.transform(X)), features)
+
+
+def test_workers_of_a_fit_are_counted_before_blas_is_limited(monkeypatch):
+    """Of one thread that BLAS may use, one worker would follow."""
+    limited = []
+
+    class Spy(execution.Workers):
+        def __init__(self, n_jobs=None):
+            limited.append(bool(execution._blas.users))
+            super().__init__(n_jobs)
+
+    monkeypatch.setattr("sklearn_calm._batches.Workers", Spy)
+    X = np.random.default_rng(0).random((20, 6, 6))
+    model = ConvGMMFeatures(2, patch_size=3, max_iter=2, tol=0, n_init=2, random_state=0).fit(X)
+    model.partial_fit(X).transform(X)
+    assert limited == [False, False, False]
