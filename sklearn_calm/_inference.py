@@ -20,16 +20,16 @@ from sklearn_calm._validation import find_pooler
 
 def pooled_features(features, images):
     """Features of images: `ConvGMMFeatures.transform`, once its input is checked."""
-    if isinstance(images, BlockImages):
-        return map_blocks(features, "transform", images, features_shape(features))
-    model, scratch = features._model, Scratch()
+    model = features._model
     pooler = find_pooler(features, model.geometry.map_shape)
-    layer = feature_layer(features._layer, model, pooler, images.placement, scratch)
+    shape = features_shape(features, pooler, model.geometry.map_shape)
+    if isinstance(images, BlockImages):
+        return map_blocks(features, "transform", images, shape)
+    layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
     step = partial(batch_features, images=images, layer=layer, pooler=pooler)
     by_row = pools_by_row(layer, pooler)
     results = map_batches(features, step, images, images.home.dtype, by_row=by_row)
-    shape = (len(images), *features_shape(features))
-    return array_namespace(results).reshape(results, shape)
+    return array_namespace(results).reshape(results, (len(images), *shape))
 
 
 def log_likelihoods(features, images):
@@ -46,10 +46,9 @@ def log_likelihoods(features, images):
     return map_batches(features, step, images, np.float64)
 
 
-def features_shape(features):
+def features_shape(features, pooler, map_shape):
     """Shape of the features of one image."""
-    map_shape, n_components = features._model.geometry.map_shape, features.conv_bias_.shape[0]
-    pooler = find_pooler(features, map_shape)
+    n_components = features.conv_bias_.shape[0]
     if pooler is None:
         return (*map_shape, n_components)
     shape = pooler.features_shape(n_components)

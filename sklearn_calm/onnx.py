@@ -12,6 +12,7 @@ from sklearn_calm._arrays.door import as_array
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
+from sklearn_calm._inference import features_shape
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
@@ -202,12 +203,7 @@ def _is_wide(tensor_type):
 def _output_shape(model):
     """Shape of the features of one image."""
     map_shape = _fitted_geometry(model).map_shape
-    n_components = len(model.conv_bias_)
-    pooler = find_pooler(model, map_shape)
-    if pooler is None:
-        return *map_shape, n_components
-    shape = pooler.features_shape(n_components)
-    return (math.prod(shape),) if model.flatten else shape
+    return features_shape(model, find_pooler(model, map_shape), map_shape)
 
 
 def _fitted_geometry(model):
