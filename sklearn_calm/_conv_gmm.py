@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._batches import check_images
 from sklearn_calm._callbacks import begin_fit
 from sklearn_calm._fitting import fit, partial_fit
-from sklearn_calm._inference import feature_names, log_likelihoods, pooled_features
+from sklearn_calm._inference import feature_names, pooled_features
+from sklearn_calm._likelihood import LikelihoodMixin
 from sklearn_calm._parameters import PARAMETER_CONSTRAINTS
 from sklearn_calm._sklearn import (
     CallbackSupportMixin,
@@ -23,11 +23,16 @@ from sklearn_calm._sklearn import (
     validate_parameters,
 )
 from sklearn_calm._state import PlainStateMixin, kept_on_error
-from sklearn_calm._validation import check_container, check_weights
+from sklearn_calm._validation import check_container
 
 
 class ConvGMMFeatures(
-    CallbackSupportMixin, DocumentationLinkMixin, PlainStateMixin, TransformerMixin, BaseEstimator
+    LikelihoodMixin,
+    CallbackSupportMixin,
+    DocumentationLinkMixin,
+    PlainStateMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Convolution layer learned from unlabelled images by expectation-maximisation.
 
@@ -430,48 +435,6 @@ class ConvGMMFeatures(
         validate_parameters(self)
         check_container(self, X)
         return pooled_features(self, check_images(self, X, method="transform"))
-
-    def score_samples(self, X: Any) -> Any:
-        """Log-likelihood of each image.
-
-        With ``assignment="image"``, ``normalize=None`` and ``whiten=False`` it is the exact density
-        of the (padded) image. Otherwise it is a composite likelihood, in which overlapping patches
-        count separately.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted.
-
-        Returns
-        -------
-        log_likelihood : array of shape (n,)
-            In nats, float64; of the library and on the device of X.
-        """
-        check_is_fitted(self)
-        return log_likelihoods(self, check_images(self, X, method="score_samples"))
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean log-likelihood per image.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted.
-        y : Ignored
-            For the scikit-learn interface.
-        sample_weight : array-like of shape (n,) or None, default=None
-            Weight of each image.
-
-        Returns
-        -------
-        log_likelihood : float
-            In nats.
-        """
-        scores = to_numpy(self.score_samples(X))
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, len(scores))
-        return float(np.average(scores, weights=sample_weight))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the features: region, component, and polarity where there are both.
