@@ -56,15 +56,17 @@ class ConvGMMFeatures(
         Step between patches. With 2, `transform` takes a quarter of the time, and accuracy is
         somewhat lower.
 
-    padding : "auto", int or tuple (vertical, horizontal), default="auto"
+    padding : "auto", "same", int or tuple (vertical, horizontal), default="auto"
         Number of pixels that are added on each side of the image. "auto" adds half a patch with
-        ``assignment="patch"``, which gives better accuracy, and nothing otherwise. An int is
-        clipped to one less than the patch size, so that every patch contains pixels of the image.
+        ``assignment="patch"``, which gives better accuracy, and nothing otherwise. "same" always
+        adds half a patch, so that maps have the size of the image, divided by `stride` and rounded
+        up; of an even size, it adds one pixel less above and to the left. An int is clipped to one
+        less than the patch size, so that every patch contains pixels of the image.
 
     padding_mode : {"auto", "constant", "edge", "reflect"}, default="auto"
         Values of the padding. "constant" adds zeros, as in the paper. "edge" repeats the pixels of
         the border. "reflect" mirrors the image about them, which makes no artificial edges. "auto"
-        is "reflect" with ``padding="auto"``, and "constant" otherwise.
+        is "constant" if `padding` is a number or a pair of numbers, and "reflect" otherwise.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
@@ -289,7 +291,7 @@ class ConvGMMFeatures(
         *,
         patch_size: int | tuple[int, int] = 5,
         stride: int | tuple[int, int] = 1,
-        padding: Literal["auto"] | int | tuple[int, int] = "auto",
+        padding: Literal["auto", "same"] | int | tuple[int, int] = "auto",
         padding_mode: Literal["auto", "constant", "edge", "reflect"] = "auto",
         image_shape: Literal["auto"] | tuple[int, int] | tuple[int, int, int] = "auto",
         assignment: Literal["image", "patch"] | tuple[int, int] = "patch",

@@ -17,7 +17,7 @@ PARAMETER_CONSTRAINTS = {
     "patch_size": [POSITIVE_INT, tuple, list],
     "stride": [POSITIVE_INT, tuple, list],
     "padding": [
-        StrOptions({"auto"}),
+        StrOptions({"auto", "same"}),
         Interval(numbers.Integral, 0, None, closed="left"),
         tuple,
         list,

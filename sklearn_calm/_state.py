@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_calm._arrays.namespace import FOLLOWED, library_of, to_numpy
-from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import SufficientStatistics, per_image
 from sklearn_calm._mixture.model import ConvLayer, MixtureParameters, PatchModel, conv_layer
@@ -142,8 +142,15 @@ def _plain(value):
     return value
 
 
+def _geometry(state):
+    state = {name: _as_tuple(value) for name, value in state.items()}
+    if isinstance(state["padding"][0], int):  # of older versions, in which both sides were alike
+        state["padding"] = on_both_sides(state["padding"])
+    return PatchGeometry(**state)
+
+
 def _as_tuple(value):
-    return value if isinstance(value, str) else tuple(value)
+    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
 
 
 def restored(state, version, name):
@@ -162,7 +169,7 @@ def restored(state, version, name):
     if "_model" in state:
         model = state["_model"]
         state["_model"] = PatchModel(
-            PatchGeometry(**{name: _as_tuple(value) for name, value in model["geometry"].items()}),
+            _geometry(model["geometry"]),
             Cells(**model["cells"]),
             Preprocessing(**model["preprocessing"]),
         )

@@ -8,7 +8,7 @@ from sklearn.utils.validation import validate_data
 
 from sklearn_calm._arrays.door import as_array, refuse_no_numbers, unmasked
 from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of, to_numpy
-from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
 from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
@@ -92,13 +92,15 @@ def _patch_geometry(image_shape, estimator):
     mode = estimator.padding_mode
     if mode == "auto":
         mode = "reflect" if isinstance(padding, str) else "constant"
-    if isinstance(padding, str):
-        padding = _half_patch(patch_size, image_shape, estimator.assignment)
+    if padding == "same":
+        padding = tuple(((side - 1) // 2, side // 2) for side in patch_size)
+    elif isinstance(padding, str):
+        padding = on_both_sides(_half_patch(patch_size, image_shape, estimator.assignment))
     elif isinstance(padding, numbers.Integral):
         # More would make patches of nothing but zeros: above and below a signal, for one.
-        padding = tuple(min(int(padding), side - 1) for side in patch_size)
+        padding = on_both_sides(min(int(padding), side - 1) for side in patch_size)
     else:
-        padding = _pair("padding", padding, 0)
+        padding = on_both_sides(_pair("padding", padding, 0))
     geometry = PatchGeometry(image_shape, patch_size, stride, padding, mode)
     padded = geometry.padded_shape[:2]
     if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):

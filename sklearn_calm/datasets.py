@@ -275,7 +275,7 @@ def make_planted_patches(
     sides = _sides("image_shape", image_shape, (2, 3), expected)
     kernels = _planted_means(rng, means, n_components, patch_size, (*sides, 1)[:3])
     shares = _planted_weights(weights, len(kernels))
-    geometry = PatchGeometry((*sides, 1)[:3], kernels.shape[1:3], (1, 1), (0, 0))
+    geometry = PatchGeometry((*sides, 1)[:3], kernels.shape[1:3], (1, 1))
     positions = _planted_positions(rng, n_samples, assignment, geometry)
     labels = rng.choice(len(kernels), size=positions.shape[:2], p=shares)
     X = rng.normal(scale=math.sqrt(noise_variance), size=(n_samples, *geometry.image_shape))

@@ -312,9 +312,10 @@ def _images(nodes, variable, geometry, scale, *, centre):
     expected = DoubleTensorType if wide else FloatTensorType
     if not isinstance(variable.type, expected):
         images = nodes("Cast", images, to=TensorProto.DOUBLE if wide else TensorProto.FLOAT)
-    if any(geometry.padding) and geometry.padding_mode == "constant":
-        images = nodes("Pad", images, np.asarray(2 * [0, *geometry.padding, 0], np.int64))
-    elif any(geometry.padding):
+    if geometry.pads and geometry.padding_mode == "constant":
+        before, after = zip(*geometry.padding, strict=True)
+        images = nodes("Pad", images, np.asarray([0, *before, 0, 0, *after, 0], np.int64))
+    elif geometry.pads:
         for axis, repeated in enumerate(geometry.padded_rows_and_columns, start=1):
             images = nodes("Gather", images, repeated, axis=axis)
     if centre:

@@ -15,6 +15,7 @@ OF_IMAGES = [ResponsibilityDisplay, TopPatchesDisplay]
 GEOMETRIES = [
     {"patch_size": 3},
     {"patch_size": 4, "padding": 2},
+    {"patch_size": 4, "padding": "same", "padding_mode": "constant"},
     {"patch_size": (3, 4), "stride": (2, 1), "padding": (0, 3)},
     {"patch_size": 2, "stride": 3},
     {"patch_size": 3, "padding": (3, 5)},

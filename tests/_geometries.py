@@ -5,7 +5,7 @@ import pytest
 
 import _reference
 from _twins import EDGE_CASES, FLOOR, GEOMETRIES, HEIGHT, WIDTH
-from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
 from sklearn_calm._images.reader import Images
 
 floors = pytest.mark.parametrize("floor", [None, FLOOR])
@@ -17,7 +17,7 @@ def make_images(rng, geometry, n_images=3):
     """Padded images, read-only, their geometry, and the unpadded images."""
     patch_size, stride, padding, n_channels = geometry
     X = rng.normal(size=(n_images, HEIGHT, WIDTH, n_channels)) + 0.3
-    geometry = PatchGeometry(X.shape[1:], patch_size, stride, padding)
+    geometry = PatchGeometry(X.shape[1:], patch_size, stride, on_both_sides(padding))
     padded = Images(X, geometry).read(slice(None)).copy()
     padded.flags.writeable = False
     return padded, geometry, X

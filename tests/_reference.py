@@ -60,13 +60,16 @@ class Statistics(NamedTuple):
 
 
 def pad(image, padding, mode="constant"):
-    """Surround an image (H, W, C) by pixels of its padding: (H + 2 pv, W + 2 ph, C)."""
+    """Surround an image (H, W, C) by pixels of its padding.
+
+    The padding is (vertical, horizontal), each of it a number or a pair (before, after).
+    """
     height, width, n_channels = image.shape
-    vertical, horizontal = padding
-    padded = np.zeros((height + 2 * vertical, width + 2 * horizontal, n_channels))
+    (above, below), (left, right) = (np.broadcast_to(pixels, 2) for pixels in padding)
+    padded = np.zeros((above + height + below, left + width + right, n_channels))
     for r in range(len(padded)):
         for c in range(len(padded[0])):
-            y, x = inside(r - vertical, height, mode), inside(c - horizontal, width, mode)
+            y, x = inside(r - above, height, mode), inside(c - left, width, mode)
             if y is not None and x is not None:
                 padded[r, c] = image[y, x]
     return padded

@@ -14,7 +14,7 @@ from sklearn_calm._arrays.execution import Execution, Workers
 from sklearn_calm._arrays.namespace import Placement
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.fourier import FourierPatches
-from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
 from sklearn_calm._convolution.patches import StripedPatches
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
 from sklearn_calm._convolution.windows import Windows
@@ -131,7 +131,7 @@ def make_problem(
         X = rng.normal(size=(n_images, HEIGHT, WIDTH, n_channels)) + 0.5
     X.flags.writeable = False
     sample_weight = rng.uniform(0.2, 3, size=len(X)) if weighted else np.ones(len(X))
-    geometry = PatchGeometry(X.shape[1:], patch_size, stride, padding)
+    geometry = PatchGeometry(X.shape[1:], patch_size, stride, on_both_sides(padding))
     floor = FLOOR if preprocessing in ("contrast", "both") else None
     mean = whitener = None
     if preprocessing in ("whitened", "both"):

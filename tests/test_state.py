@@ -41,6 +41,7 @@ MODELS = {
     "image": {"assignment": "image", "pooling": "logsumexp"},
     "grid": {"assignment": (2, 3), "pooling": "mean", "padding": (1, 0), "stride": (2, 1)},
     "maps": {"pooling": None},
+    "same": {"padding": "same", "patch_size": 4},
     "windows": {"pool_window": "gaussian", "pool_width": 0.7},
     "kernels": {"init_params": images()[:5, :3, :3, None]},
     "generator": {"random_state": np.random.RandomState(3)},
@@ -207,15 +208,15 @@ def test_the_state_is_no_part_of_the_model():
     assert all(vars(model)[key] is value for key, value in before.items())
 
 
-def of_version(model, version):
-    """The bytes of a pickle that another version made."""
+def of_version(model, version, **changes):
+    """The bytes of a pickle that another version made, with changes of the state."""
 
     class Pickler(pickle.Pickler):
         def reducer_override(self, obj):
             if obj is not model:
                 return NotImplemented
             function, arguments, state = obj.__reduce_ex__(4)[:3]
-            return function, arguments, {**state, VERSION: version}
+            return function, arguments, {**state, VERSION: version, **changes}
 
     file = io.BytesIO()
     Pickler(file).dump(model)
@@ -233,6 +234,18 @@ def test_another_version_warns_and_names_both(fitted):
     assert VERSION not in vars(found)
     if fitted:
         assert_same_model(found, model)
+
+
+def test_padding_as_older_versions_wrote_it():
+    """As many pixels before the image as after it: one number for both."""
+    model = build(padding=(1, 2))
+    plain = model.__getstate__()["_model"]
+    assert plain["geometry"]["padding"] == ((1, 1), (2, 2))
+    plain["geometry"]["padding"] = (1, 2)
+    with pytest.warns(InconsistentVersionWarning):
+        found = pickle.loads(of_version(model, "0.3.0", _model=plain))
+    assert_same_model(found, model)
+    assert found._model.geometry == model._model.geometry
 
 
 def test_the_same_version_does_not_warn():

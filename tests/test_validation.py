@@ -162,7 +162,7 @@ BAD_OPTIONS = [
     ("stride", "two"),
     ("padding", -1),
     ("padding", 0.5),
-    ("padding", "same"),
+    ("padding", "valid"),
     ("padding_mode", "wrap"),
     ("padding_mode", None),
     ("image_shape", 6),

@@ -14,13 +14,23 @@ class PatchGeometry(NamedTuple):
     image_shape: tuple[int, int, int]
     patch_size: tuple[int, int]
     stride: tuple[int, int]
-    padding: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))  # of (before, after)
     padding_mode: str = "constant"
 
     @property
     def padded_shape(self):
         height, width, n_channels = self.image_shape
-        return height + 2 * self.padding[0], width + 2 * self.padding[1], n_channels
+        return height + sum(self.padding[0]), width + sum(self.padding[1]), n_channels
+
+    @property
+    def pads(self):
+        """Whether there is any padding."""
+        return any(map(any, self.padding))
+
+    @property
+    def padding_before(self):
+        """Rows above the image, and columns to its left."""
+        return tuple(before for before, _ in self.padding)
 
     @property
     def padded_rows_and_columns(self):
@@ -60,6 +70,11 @@ class PatchGeometry(NamedTuple):
     @property
     def kernel_shape(self):
         return (*self.patch_size, self.image_shape[2])
+
+
+def on_both_sides(padding):
+    """The padding of a geometry with as many pixels before the image as after it."""
+    return tuple((pixels, pixels) for pixels in padding)
 
 
 def even_edges(length, parts):

@@ -109,14 +109,14 @@ def row_numbers(image_rows, n):
 
 def padded(batch, geometry):
     """Images (n, height, width, channels), padded as the geometry asks for."""
-    if not any(geometry.padding):
+    if not geometry.pads:
         return batch
     xp = array_namespace(batch)
     if geometry.padding_mode != "constant":
         for axis, repeated in enumerate(geometry.padded_rows_and_columns, start=1):
             batch = xp.take(batch, indices(repeated, batch), axis=axis)
         return batch
-    (n, height, width, _), (down, right) = batch.shape, geometry.padding
+    (n, height, width, _), (down, right) = batch.shape, geometry.padding_before
     result = xp.zeros((n, *geometry.padded_shape), dtype=batch.dtype, device=device_of(batch))
     result[:, down : down + height, right : right + width, :] = batch
     return result

@@ -185,7 +185,7 @@ def block_lengths(patches):
         for n, side, patch in zip(counts, (height, width), geometry.patch_size, strict=True)
     ]
     squares = np.pad(np.square(images), ((0, 0), *beyond, (0, 0)))
-    window = PatchGeometry(squares.shape[1:], (height, width), (1, 1), (0, 0))
+    window = PatchGeometry(squares.shape[1:], (height, width), (1, 1))
     lengths = np.sqrt(np.ascontiguousarray(box_sums(squares, window)))
     step, image_step, item = lengths.strides
     shape = (*counts, n_rows, len(images), n_columns)

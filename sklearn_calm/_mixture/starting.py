@@ -69,7 +69,7 @@ def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocess
     sampled = sample._replace(patches=normalized)
     if assignment != "patch" or sample.complete:
         return Prepared(images, whole, whole, sampled, 1.0)
-    geometry = PatchGeometry(whole.geometry.kernel_shape, whole.geometry.patch_size, (1, 1), (0, 0))
+    geometry = PatchGeometry(whole.geometry.kernel_shape, whole.geometry.patch_size, (1, 1))
     model = patch_model(geometry, assignment, preprocessing._replace(contrast_floor=None))
     patches = Images(images.placement.asarray(normalized), geometry)
     return Prepared(patches, model, whole, sampled, float(images.geometry.n_positions))

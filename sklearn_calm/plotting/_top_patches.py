@@ -141,7 +141,7 @@ class TopPatchesDisplay:
         corners = np.stack(np.unravel_index(positions, geometry.map_shape), axis=-1)
         return cls(
             tops.reshape(*rows.shape, *geometry.image_shape),
-            corners * geometry.stride - np.asarray(geometry.padding),
+            corners * geometry.stride - np.asarray(geometry.padding_before),
             to_numpy(features.means_)[chosen],
             components=chosen,
         ).plot(ax=ax, **options)

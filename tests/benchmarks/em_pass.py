@@ -94,7 +94,7 @@ class Race(History):
 
 def fifteen(X, repeat):
     """Fifteen passes of each contender, and the race to where torch ends."""
-    geometry = PatchGeometry((28, 28, 1), (20, 20), (1, 1), (2, 2))
+    geometry = PatchGeometry((28, 28, 1), (20, 20), (1, 1), ((2, 2), (2, 2)))
     images = Images(X, geometry)
     rng = check_random_state(0)
     prepared = prepare(images, "image", normalize=None, whiten=False, reg_covar=0, rng=rng)

@@ -8,7 +8,7 @@ from sklearn_calm._convolution.geometry import PatchGeometry
 
 
 def square(side, patch, n_channels=1):
-    return PatchGeometry((side, side, n_channels), (patch, patch), (1, 1), (0, 0))
+    return PatchGeometry((side, side, n_channels), (patch, patch), (1, 1))
 
 
 def test_transforms_pay_for_large_kernels_only():
@@ -31,7 +31,7 @@ def test_transforms_of_all_kernels_fit_in_memory():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_blocks_of_kernels_are_put_together(monkeypatch, n_components, seed):
     rng = np.random.default_rng(seed)
-    geometry = PatchGeometry((9, 11, 2), (4, 3), (2, 1), (0, 0))
+    geometry = PatchGeometry((9, 11, 2), (4, 3), (2, 1))
     images = rng.normal(size=(3, 9, 11, 2))
     kernels = rng.normal(size=(n_components, geometry.patch_length))
     spectrum = fourier.spectrum(kernels, geometry)

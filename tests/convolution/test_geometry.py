@@ -3,14 +3,14 @@ import pytest
 
 import _reference
 from _twins import EDGE_CASES, GEOMETRIES, HEIGHT, WIDTH
-from sklearn_calm._convolution.geometry import PatchGeometry, even_edges, slices
+from sklearn_calm._convolution.geometry import PatchGeometry, even_edges, on_both_sides, slices
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES + EDGE_CASES)
 def test_geometry_is_that_of_the_literal_patches(geometry):
     patch_size, stride, padding, n_channels = geometry
     image = np.zeros((HEIGHT, WIDTH, n_channels))
-    found = PatchGeometry(image.shape, patch_size, stride, padding)
+    found = PatchGeometry(image.shape, patch_size, stride, on_both_sides(padding))
     patches = _reference.extract_patches(image, patch_size, stride, padding)
     assert found.padded_shape == _reference.pad(image, padding).shape
     assert found.map_shape == patches.shape[:2]

@@ -27,7 +27,7 @@ def test_box_sums_are_sums_over_windows(geometry, seed):
 def test_box_sums_of_more_columns_than_one_product_finds(stride, n_channels):
     rng = np.random.default_rng(11)
     X = rng.normal(size=(2, 6, BAND_COLUMNS * 2 * stride + 21, n_channels))
-    geometry = PatchGeometry(X.shape[1:], (3, 5), (1, stride), (0, 0))
+    geometry = PatchGeometry(X.shape[1:], (3, 5), (1, stride))
     assert geometry.map_shape[1] > 2 * BAND_COLUMNS
     literal = twin_patches(X, geometry, None)
     assert_allclose(box_sums(X, geometry), literal.sum(axis=-1), rtol=1e-9, atol=1e-12)

@@ -151,7 +151,7 @@ def test_gather_sums_the_positions_given(geometry, floor, scaled, share, patch_t
 def test_gather_takes_more_positions_than_it_copies_at_a_time(patch_type):
     rng = np.random.default_rng(4)
     X = rng.normal(size=(30, 20, 20, 1))
-    geometry = PatchGeometry((20, 20, 1), (8, 8), (1, 1), (0, 0))
+    geometry = PatchGeometry((20, 20, 1), (8, 8), (1, 1))
     maps = rng.normal(size=(13, 30, 13, 2))
     positions = np.nonzero(np.ones((13, 30 * 13), dtype=bool))
     expected = view(X, geometry, FLOOR).adjoint(maps)
@@ -178,7 +178,7 @@ def test_precision_is_kept(dtype, floor, patch_type):
 def test_contrast_survives_a_large_constant_in_float32():
     rng = np.random.default_rng(7)
     X = rng.normal(size=(2, HEIGHT, WIDTH, 1))
-    geometry = PatchGeometry(X.shape[1:], (3, 3), (1, 1), (0, 0))
+    geometry = PatchGeometry(X.shape[1:], (3, 3), (1, 1))
     kernels = rng.normal(size=(2, 9)).astype(np.float32)
     # 2**-8 is what float32 resolves at 2**15: quantise first, so that only the engine can lose.
     X = np.round(X * 2**8) / 2**8

@@ -197,7 +197,7 @@ def test_no_more_than_samples_travel(monkeypatch):
 def test_what_training_asks_of_images():
     X = images(15)
     weights = np.random.default_rng(15).uniform(size=len(X))
-    geometry = PatchGeometry((8, 7, 1), (3, 2), (2, 1), (1, 0))
+    geometry = PatchGeometry((8, 7, 1), (3, 2), (2, 1), ((1, 1), (0, 0)))
     whole = Images(X, geometry, weights)
     blocks = BlockImages(da.from_array(X, chunks=(130, 8, 7)), geometry, weights)
     rows = np.array([0, 129, 130, 131, 599])

@@ -105,7 +105,7 @@ def kind_of_x(images, rows):
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_workers_share_memory_maps(tmp_path, backend):
     X = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(60, 8, 8))
-    images = Images(X, PatchGeometry((8, 8, 1), (3, 3), (1, 1), (0, 0)))
+    images = Images(X, PatchGeometry((8, 8, 1), (3, 3), (1, 1)))
     with joblib.parallel_config(backend=backend, n_jobs=2):
         kinds = images.map_reduce(partial(kind_of_x), add, Workers(), 20)
     assert kinds == ["memmap"] * 3

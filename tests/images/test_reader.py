@@ -22,7 +22,7 @@ from sklearn_calm._images.source import BATCH_BYTES, MAX_BATCH
 from sklearn_calm._mixture.em import e_step
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
-SMALL = PatchGeometry((4, 5, 1), (2, 2), (1, 1), (0, 0))
+SMALL = PatchGeometry((4, 5, 1), (2, 2), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_images_give_the_patches_asked_for(geometry, seed):
 def test_patches_are_read_from_large_images_in_groups():
     rng = np.random.default_rng(3)
     X = rng.normal(size=(7, 1, 2**19, 1)).astype(np.float32)  # two to a group
-    images = Images(X, PatchGeometry((1, 2**19, 1), (1, 3), (1, 5), (0, 0)))
+    images = Images(X, PatchGeometry((1, 2**19, 1), (1, 3), (1, 5)))
     rows = np.array([0, 1, 1, 2, 5, 5, 5, 6])
     positions = rng.integers(images.geometry.n_positions, size=len(rows))
     columns = 5 * positions[:, None] + np.arange(3)

@@ -156,7 +156,7 @@ def test_images_without_weight_change_nothing(monkeypatch):
 
 
 def test_bounds_pay_where_products_are_many_and_memory_is_at_hand(tmp_path):
-    geometry = PatchGeometry((32, 32, 1), (20, 20), (1, 1), (0, 0))
+    geometry = PatchGeometry((32, 32, 1), (20, 20), (1, 1))
     images = Images(np.zeros((10, 32, 32)), geometry)
 
     def model(assignment, geometry=geometry):
@@ -173,7 +173,7 @@ def test_bounds_pay_where_products_are_many_and_memory_is_at_hand(tmp_path):
     assert not bounds_pay(many, model("image"), 64)
     mapped = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(10, 32, 32))
     assert not bounds_pay(Images(mapped, geometry), model("image"), 64)
-    large = PatchGeometry((96, 96, 3), (31, 31), (1, 1), (0, 0))  # by Fourier transforms
+    large = PatchGeometry((96, 96, 3), (31, 31), (1, 1))  # by Fourier transforms
     assert not bounds_pay(Images(np.zeros((2, 96, 96, 3)), large), model("image", large), 64)
 
 

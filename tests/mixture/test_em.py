@@ -365,7 +365,7 @@ def test_the_objective_never_falls_for_any_geometry(assignment, geometry):
 @seeds
 def test_one_cell_on_raw_pixels_is_a_density(width, patch_width, stride, step, seed):
     rng = np.random.default_rng(seed)
-    geometry = PatchGeometry((1, width, 1), (1, patch_width), (1, stride), (0, 0))
+    geometry = PatchGeometry((1, width, 1), (1, patch_width), (1, stride))
     cells = Cells.from_assignment("image", geometry.map_shape)
     model = PatchModel(geometry, cells, Preprocessing())
     parameters = MixtureParameters(

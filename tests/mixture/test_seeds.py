@@ -63,7 +63,7 @@ def test_many_patches_are_sampled_evenly_over_positions(geometry):
 
 def test_sampling_follows_the_weights_and_leaves_out_zeros():
     X = np.repeat(np.arange(4.0), 64).reshape(4, 8, 8)
-    images = Images(X, PatchGeometry((8, 8, 1), (2, 2), (1, 1), (0, 0)), np.array([0.0, 1, 0, 3]))
+    images = Images(X, PatchGeometry((8, 8, 1), (2, 2), (1, 1)), np.array([0.0, 1, 0, 3]))
     whole = sample_patches(images, np.random.RandomState(0))
     assert set(whole.patches[:, 0]) == {1, 3}
     assert_array_equal(whole.weights, whole.patches[:, 0])

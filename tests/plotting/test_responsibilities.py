@@ -34,7 +34,8 @@ def test_responsibilities_lie_at_the_centres_of_patches(geometry):
     model, X = fitted(shape=(7, 9), **geometry), images(1, shape=(7, 9), seed=1)
     display = ResponsibilityDisplay.from_estimator(model, X, components=[0])
     geometry = model._model.geometry
-    rows_and_columns = np.stack(np.indices(geometry.padded_shape[:2]), axis=-1) - geometry.padding
+    rows_and_columns = np.stack(np.indices(geometry.padded_shape[:2]), axis=-1)
+    rows_and_columns -= geometry.padding_before
     patches = _reference.extract_patches(
         rows_and_columns, geometry.patch_size, geometry.stride, (0, 0)
     )

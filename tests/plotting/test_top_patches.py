@@ -28,7 +28,7 @@ def test_top_patches_are_the_nearest_to_the_mean(geometry, whiten, normalize):
         ]
         assert len(set(chosen)) == 6
         for column, i in enumerate(chosen):
-            corner = display.corners[row, column] + geometry.padding
+            corner = display.corners[row, column] + geometry.padding_before
             position, rest = np.divmod(corner, geometry.stride)
             assert not rest.any()
             assert distances[i][tuple(position)] == pytest.approx(nearest[column], rel=1e-5)
