@@ -16,6 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+# Exponentials that are less count as 0. Their products with other small values remain far from the
+# subnormal numbers of their precision.
+LEAST_EXPONENTIAL = {"float32": 1e-26, "float64": 1e-200}
+
 
 def _is_of(module, kind, x):
     """Whether x is an instance of a class of a module. The module is not imported for it."""
@@ -280,13 +284,34 @@ def matmul_into(out, a, b):
     return out
 
 
+def multiply_into(out, x, y):
+    """The product of two arrays, in memory that is there already."""
+    if isinstance(out, np.ndarray):
+        return np.multiply(x, y, out=out)
+    if library_of(out) in ("torch", "cupy"):
+        return importlib.import_module(library_of(out)).multiply(x, y, out=out)
+    out[...] = x * y
+    return out
+
+
 def exp_in_place(x):
-    """exp(x), written over x."""
+    """exp(x), written over x; 0 where it is less than `LEAST_EXPONENTIAL`.
+
+    Smaller values would soon be subnormal numbers, with which many processors compute some twenty
+    times as slowly.
+    """
+    dtype = numpy_dtype(x)
+    least = LEAST_EXPONENTIAL[dtype.name]
+    lowest = dtype.type(math.log(least))
     if isinstance(x, np.ndarray):
-        return np.exp(x, out=x)
+        np.maximum(x, lowest, out=x)
+        np.exp(x, out=x)
+        x -= np.exp(lowest)
+        return x
     if library_of(x) == "torch":
-        return x.exp_()
-    x[...] = array_namespace(x).exp(x)
+        return x.clamp_(min=float(lowest)).exp_().sub_(float(np.exp(lowest))).clamp_(min=0)
+    xp = array_namespace(x)
+    x[...] = xp.clip(xp.exp(xp.clip(x, float(lowest), None)) - float(np.exp(lowest)), 0.0, None)
     return x
 
 

@@ -18,6 +18,7 @@ from sklearn_calm._arrays.namespace import (
     contiguous,
     empty,
     matmul_into,
+    multiply_into,
     strided,
     take_at,
 )
@@ -186,18 +187,22 @@ class StripedPatches(Patches):
         return maps
 
     def adjoint(self, maps, scale=None):
-        scale, blocks, n_components = self._over_deviation(scale), self.blocks, maps.shape[-1]
-        product = empty((n_components, blocks.shape[2]), maps)
-        sums = array_namespace(maps).zeros_like(product)
-        scaled = None if scale is None else empty(maps.shape[1:], maps)
-        for y in range(blocks.shape[0]):
-            map_row = maps[y, ...]
+        xp, scale, blocks = array_namespace(maps), self._over_deviation(scale), self.blocks
+        n_rows, n_lines, length = blocks.shape
+        n_components = maps.shape[-1]
+        product = empty((n_components, length), maps)
+        sums = xp.zeros_like(product)
+        scaled = None if scale is None else empty((n_lines, min(length, n_components)), maps)
+        for y in range(n_rows):
+            block, map_row = blocks[y, ...], xp.reshape(maps[y, ...], (-1, n_components))
             if scale is not None:
-                scaled[...] = map_row
-                scaled *= scale[y, ..., None]
-                map_row = scaled
-            map_row = array_namespace(maps).reshape(map_row, (-1, n_components))
-            sums += matmul_into(product, map_row.T, blocks[y, ...])
+                # Whichever is smaller is scaled.
+                line_scale = xp.reshape(scale[y, ...], (-1, 1))
+                if length < n_components:
+                    block = multiply_into(scaled, block, line_scale)
+                else:
+                    map_row = multiply_into(scaled, map_row, line_scale)
+            sums += matmul_into(product, map_row.T, block)
         return self._without_unit(sums)
 
     def gather(self, positions, maps, scale=None):

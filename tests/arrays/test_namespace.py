@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays import namespace as namespace_module
 from sklearn_calm._arrays.namespace import (
+    LEAST_EXPONENTIAL,
     Placement,
     array_namespace,
     contiguous,
@@ -31,6 +32,7 @@ from sklearn_calm._arrays.namespace import (
     find_placement,
     like,
     matmul_into,
+    multiply_into,
     numpy_dtype,
     rectify,
     strided,
@@ -354,8 +356,24 @@ def test_work_in_place(from_numpy):
     assert_allclose(to_numpy(out), x @ x[:3, :2], rtol=1e-12)
     zeros = array_namespace(writable).zeros_like(writable)
     assert_array_equal(to_numpy(rectify(copied(writable), zeros)), np.maximum(x, 0))
+    out = copied(writable)
+    assert_array_equal(to_numpy(multiply_into(out, writable, writable[:, :1])), x * x[:, :1])
+    assert_array_equal(to_numpy(out), x * x[:, :1])
     exp_in_place(writable)
     assert_allclose(to_numpy(writable), np.exp(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exponentials_are_zero_before_they_are_subnormal(from_numpy, dtype):
+    least = LEAST_EXPONENTIAL[np.dtype(dtype).name]
+    x = np.append(np.linspace(-1000, 0, 20_001), [-np.inf, np.log(least)]).astype(dtype)
+    writable = array_namespace(from_numpy(x)).asarray(from_numpy(x), copy=True)
+    found, precise = to_numpy(exp_in_place(writable)), np.exp(x.astype(np.float64))
+    assert_allclose(found, precise, rtol=4 * np.finfo(dtype).eps, atol=least)
+    far_below = precise < least * (1 - 1e-4)
+    assert far_below.any()
+    assert_array_equal(found[far_below], 0)
+    assert (found >= 0).all()
 
 
 def test_layouts(from_numpy):
