@@ -4,21 +4,22 @@
     python tests/benchmarks/accuracy.py --data FOLDER [--settings NAME ...] [--rows NAME ...]
 
 FOLDER holds mnist.npz, fashion.npz and cifar10.npz (X_train, y_train, X_test, y_test). Every row
-has the same split and a linear classifier on standardised features: logistic regression or, with
-few training images, ridge regression. Which of them, its penalty, and whether the (signed) square
-root is taken of the features first, are chosen for each row on a validation part of the training
-images; the test images are looked at once. Seconds are those of this run: of `fit`, and of
-`transform` on the test images; with --times nothing else is done.
+has the same split and a linear classifier on standardised features: logistic or ridge regression.
+Which of them, its penalty, and whether the (signed) square root is taken of the features first, are
+chosen for each row on training images; the test images are looked at once. With many training
+images and more than 7000 features only ridge regression is tried: features are then made and added
+a batch at a time. With --times, instead of accuracies, seconds of `fit`
+and images per second of `transform`.
 """
 
 import argparse
-import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from peers import PAPER, Flat, KMeansFeatures, Scattering
+from linear import climb, many_images, standardized
+from peers import PAPER, Flat, KMeansFeatures, Mirrored, Scattering
 from scipy.linalg import LinAlgWarning
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -26,14 +27,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from timing import machine
+from timing import machine, seconds_of
 
 from sklearn_calm import ConvGMMFeatures
 
-# With more training images the root is chosen on so many of them, the penalty on all.
+# With more training images, the classifiers that take features a batch at a time.
 N_FEW = 12_000
-
-
 GAUSSIAN = {"pool_window": "gaussian", "pool_width": 0.6}
 
 
@@ -50,27 +49,39 @@ def settings():
     pixels = {"raw pixels": Flat(), "PCA": make_pipeline(Flat(), PCA(100, random_state=0))}
     peers = {
         **pixels,
-        "scattering, J=2": Scattering(),
         "the paper's layer, 64": ours(**PAPER, max_iter=15, tol=0),
         "ours, boxes": boxes(64, padding=0),
         "ours, defaults": ours(64),
     }
     one_region = boxes(64, patch_size=20, padding=2, reg_covar=1.0, pool_grid=1)
-    strokes = {
-        f"ours, {n}, 8 x 8": boxes(n, patch_size=8, padding=2, normalize=None, reg_covar=1.0)
-        for n in (400, 600)
+    scattering = {
+        f"scattering, J={J}{', log' if log else ''}": Scattering(J, log)
+        for J in (2, 3)
+        for log in (False, True)
     }
+    thirds = {"patch_size": 6, "pool_grid": 3, "reg_covar": 0.3, "max_iter": 10, "tol": 0}
+    smooth = {"padding": 2, "pool_window": "gaussian", "pool_width": 0.5}
+    quarters = {**thirds, **smooth, "pool_grid": 4, "polarity": "both"}
     return {
         "mnist": (
             "mnist",
             60_000,
-            {**peers, "ours, 64, one region": one_region, **strokes},
+            {
+                **peers,
+                **scattering,
+                "ours, 64, one region": one_region,
+                "ours, 400, 8 x 8, boxes": boxes(
+                    400, patch_size=8, padding=2, normalize=None, reg_covar=1.0
+                ),
+                "ours, 200, 6 x 6, both": ours(200, **quarters),
+            },
         ),
         "fashion-10000": (
             "fashion",
             10_000,
             {
                 **peers,
+                "scattering, J=2": Scattering(),
                 "k-means, 248, 6 x 6": KMeansFeatures(248),
                 "k-means, 248, 6 x 6, Gaussian": KMeansFeatures(248, pool_width=0.6),
                 "ours, 248, 6 x 6": boxes(248, patch_size=6, padding=2),
@@ -82,9 +93,9 @@ def settings():
             60_000,
             {
                 **peers,
-                "k-means, 400, 6 x 6": KMeansFeatures(400),
-                "ours, 400, 6 x 6": boxes(400, patch_size=6, padding=2),
-                "ours, 800, 6 x 6": boxes(800, patch_size=6, padding=2),
+                **scattering,
+                "ours, 400, 6 x 6, boxes": boxes(400, patch_size=6, padding=2),
+                "ours, 200, 6 x 6, both": ours(200, **quarters),
             },
         ),
         "cifar10": (
@@ -92,13 +103,18 @@ def settings():
             50_000,
             {
                 **pixels,
-                "k-means, 1600, 6 x 6": KMeansFeatures(1600, pool_grid=2),
-                "k-means, 711, 6 x 6, 3 x 3": KMeansFeatures(711, pool_grid=3),
-                "the paper's layer, 64": ours(**PAPER, max_iter=15, tol=0),
+                "k-means, 711, 6 x 6, 3 x 3": KMeansFeatures(711, pool_grid=3, ridge=0.3),
+                "k-means, 711, 6 x 6, 3 x 3, Gaussian": KMeansFeatures(
+                    711, pool_grid=3, pool_width=0.5, ridge=0.3
+                ),
                 "ours, boxes": boxes(64, padding=0),
                 "ours, defaults": ours(64),
-                "ours, 1600, 6 x 6": boxes(1600, patch_size=6, pool_grid=2),
-                "ours, 711, 6 x 6, 3 x 3": boxes(711, patch_size=6, pool_grid=3),
+                "ours, 711, 6 x 6, 3 x 3, boxes": boxes(711, **thirds, padding=0),
+                "ours, 711, 6 x 6, 3 x 3, Gaussian": ours(711, **thirds, **smooth),
+                "ours, 355, 6 x 6, 3 x 3, both": ours(355, **thirds, **smooth, polarity="both"),
+                "ours, 1600, 6 x 6, 3 x 3, Gaussian": ours(1600, **thirds, **smooth),
+                "ours, 1600, 6 x 6, 3 x 3, both": ours(1600, **thirds, **smooth, polarity="both"),
+                "the same, mirrored": Mirrored(ours(1600, **thirds, **smooth, polarity="both")),
             },
         ),
         "digits": (
@@ -131,19 +147,6 @@ def load(name, folder, n_train):
     return X[:n_train], X_test, y[:n_train], y_test
 
 
-def standardized(train, *others, root):
-    """Features in place, less the training mean, over the training deviation."""
-    parts = [train, *others]
-    if root:
-        parts = [np.sign(part) * np.sqrt(np.abs(part)) for part in parts]
-    mean, scale = parts[0].mean(axis=0), parts[0].std(axis=0)
-    scale[scale == 0] = 1
-    for part in parts:
-        part -= mean
-        part /= scale
-    return parts
-
-
 class Choice(NamedTuple):
     """What one way to classify reached on validation images."""
 
@@ -163,9 +166,9 @@ def classifier(kind, exponent, n, tol, **options):
     return LogisticRegression(C=10.0 ** (exponent / 2), max_iter=500, tol=tol, **options)
 
 
-def choose_penalty(F, y, kind, root, tol, *, first=-4, validated=0.4):
+def choose_penalty(F, y, kind, root, tol, first=-4):
     """The best penalty on a validation part."""
-    F, F_val, y, y_val = train_test_split(F, y, test_size=validated, stratify=y, random_state=0)
+    F, F_val, y, y_val = train_test_split(F, y, test_size=0.4, stratify=y, random_state=0)
     F, F_val = standardized(F, F_val, root=root)
     warm = classifier("LR", first, len(F), tol, warm_start=True)
 
@@ -181,44 +184,28 @@ def choose_penalty(F, y, kind, root, tol, *, first=-4, validated=0.4):
 
 def choose_classifier(F, y, tol):
     """The classifier, penalty and root that do best on a validation part of the training images."""
-    few = np.random.default_rng(0).permutation(len(F))[:N_FEW]
-    kinds = ["LR", "ridge"] if len(few) == len(F) else ["LR"]
-    best = max(
-        choose_penalty(F[few], y[few], kind, root, tol) for root in (False, True) for kind in kinds
+    return max(
+        choose_penalty(F, y, kind, root, tol) for root in (False, True) for kind in ("LR", "ridge")
     )
-    if len(few) < len(F):
-        best = choose_penalty(F, y, "LR", best.root, tol, first=best.exponent, validated=0.2)
-    return best
 
 
-def climb(accuracy, best):
-    """Best accuracy and exponent, walking uphill from `best`."""
-    known = {best: accuracy(best)}
-    for step in (1, -1):
-        while -12 < best + step < 12:
-            if best + step not in known:
-                known[best + step] = accuracy(best + step)
-            if known[best + step] <= known[best]:
-                break
-            best += step
-    return known[best], best
-
-
-def measure(features, X, X_test, y, y_test, *, tol=1e-4, times=False):
-    """One row: number of features, accuracy, seconds to fit, images per second, classifier."""
-    started = time.perf_counter()
+def measure(features, X, X_test, y, y_test, *, tol=1e-4):
+    """One row: number of features, accuracy, classifier."""
     features.fit(X)
-    fit_seconds = time.perf_counter() - started
-    started = time.perf_counter()
-    F_test = features.transform(X_test)
-    rate = len(X_test) / (time.perf_counter() - started)
-    if times:
-        return F_test.shape[1], np.nan, fit_seconds, rate, ""
-    F = features.transform(X)
+    if len(X) > N_FEW:
+        return many_images(features, X, y, X_test, y_test)
+    F, F_test = features.transform(X), features.transform(X_test)
     choice = choose_classifier(F, y, tol)
     F, F_test = standardized(F, F_test, root=choice.root)
     model = classifier(choice.kind, choice.exponent, len(F), tol).fit(F, y)
-    return F.shape[1], model.score(F_test, y_test), fit_seconds, rate, str(choice)
+    return F.shape[1], model.score(F_test, y_test), str(choice)
+
+
+def times(features, X, X_test):
+    """One row: number of features, seconds to fit, images per second."""
+    fit_seconds = seconds_of(lambda: features.fit(X))
+    seconds = seconds_of(lambda: features.transform(X_test))
+    return features.transform(X_test[:1]).shape[1], fit_seconds, len(X_test) / seconds
 
 
 def main():
@@ -236,21 +223,21 @@ def main():
     warnings.simplefilter("ignore", LinAlgWarning)  # the least penalties of ridge regression
 
     print(machine())
-    header = f"{'features':>8}{'accuracy':>10}{'fit s':>8}{'images/s':>10}  classifier"
+    columns = f"{'fit s':>8}{'images/s':>10}" if args.times else f"{'accuracy':>10}  classifier"
     for name in args.settings:
         data, n_train, rows = known[name]
-        split = load(data, args.data, n_train)
-        print(f"\n{name} ({len(split[0])} training images)\n{'':30}{header}", flush=True)
+        X, X_test, y, y_test = load(data, args.data, n_train)
+        print(f"\n{name} ({len(X)} training images)\n{'':44}{'features':>8}{columns}", flush=True)
         for row, features in rows.items():
             if args.rows and not any(part in row for part in args.rows):
                 continue
-            n, accuracy, seconds, rate, chosen = measure(
-                features, *split, tol=args.tol, times=args.times
-            )
-            print(
-                f"{row:30}{n:8}{accuracy:10.4f}{seconds:8.1f}{rate:10.0f}  {chosen}",
-                flush=True,
-            )
+            if args.times:
+                n, seconds, rate = times(features, X, X_test)
+                found = f"{seconds:8.1f}{rate:10.0f}"
+            else:
+                n, accuracy, chosen = measure(features, X, X_test, y, y_test, tol=args.tol)
+                found = f"{accuracy:10.4f}  {chosen}"
+            print(f"{row:44}{n:8}{found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 from accuracy import load
-from peers import Flat, Scattering
-from scipy.linalg import eigh
-from sklearn.base import BaseEstimator, TransformerMixin
+from linear import Ridge, signed_root
+from peers import Flat, Mirrored, Scattering
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from timing import machine
 
 from sklearn_calm import ConvGMMFeatures
@@ -41,10 +41,12 @@ N_LABELS = (10, 25, 50, 100, 250, 1000)
 OURS_ALL, OURS_LABELLED = "ours, all images", "ours, labelled images"
 OURS_WIDE, SCATTERING, WIDE_SCATTERING = "ours, 3960 features", "scattering", "scattering, J=3"
 OURS_MIRRORED, NETWORK = "ours, 3960, mirrored", "network"
+OURS_DEEP = "ours, two layers"
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 ROWS = {
     OURS_MIRRORED: "#666666",
     OURS_WIDE: "#F0E442",
+    OURS_DEEP: "#882255",
     OURS_ALL: "#D55E00",
     OURS_LABELLED: "#E69F00",
     SCATTERING: "#0072B2",
@@ -63,9 +65,15 @@ WIDE = {
     "pool_grid": 6,
     "pool_width": 0.6,
 }
+# Two layers, 3968 features, chosen on the same images.
+SMOOTH = {"padding": 2, "pool_window": "gaussian", "pool_width": 0.6, "max_iter": 10, "tol": 0}
+FIRST = {"n_components": 64, "pool_grid": 10, "polarity": "both", "reg_covar": 0.3}
+SECOND = {"n_components": 248, "patch_size": 3, "reg_covar": 1.0}
 # Of the other question: layers, and the numbers of images before all of them.
 LAYERS = [{"n_components": 64, "patch_size": 5}, {"n_components": 248, "patch_size": 6}]
 N_IMAGES = (3, 10, 30, 100, 1000)
+# Maps of so many images, for the fit of the second layer, are in memory together.
+N_DEEP = 20_000
 # The choice of root and scale is made on so many labelled images.
 N_FEW = 1000
 N_EPOCHS, N_STEPS, RATE = 10, 400, 3e-3
@@ -80,48 +88,10 @@ def draw_labelled(y, n_a_class, seed):
 
 def scaled(F, F_test, root, each):
     """Features less their mean, over the deviation of each or of all."""
-    parts = [np.sign(part) * np.sqrt(np.abs(part)) if root else part for part in (F, F_test)]
+    parts = [signed_root(part) if root else part for part in (F, F_test)]
     mean, scale = parts[0].mean(axis=0), parts[0].std(axis=0)
     scale = np.where(scale > 0, scale, 1) if each else np.sqrt(np.mean(scale**2))
     return [(part - mean) / scale for part in parts]
-
-
-class Ridge:
-    """Ridge regression on signs, its penalty chosen by leave-one-out, from columns of mean zero.
-
-    What `RidgeCV` finds; by the smaller Gram matrix and in the dtype of the features it takes a
-    fraction of the time.
-    """
-
-    penalties = np.logspace(-4, 2, 13)
-
-    def __init__(self, F, y):
-        targets = np.where(y[:, None] == np.arange(10), 1, -1).astype(F.dtype)
-        self.intercept = targets.mean(axis=0)
-        targets -= self.intercept
-        wide = len(F) <= F.shape[1]
-        variances, axes = eigh(F @ F.T + 1 if wide else F.T @ F, driver="evd", overwrite_a=True)
-        variances = np.maximum(variances, 0)
-        moments = axes.T @ (targets if wide else F.T @ targets)
-        squares = np.square(axes if wide else F @ axes)
-        # In this direction the rows of a wide matrix are alike: the intercept has it.
-        constant = np.abs(axes.sum(axis=0)).argmax() if wide else []
-        self.error = np.inf
-        for penalty in F.shape[1] * self.penalties:
-            inverse = 1 / (variances + F.dtype.type(penalty))
-            inverse[constant] = 0
-            found = axes @ (inverse[:, None] * moments)
-            if wide:  # both over the penalty
-                residuals, left = found, squares @ inverse
-                found = F.T @ found
-            else:
-                residuals, left = targets - F @ found, 1 - 1 / len(F) - squares @ inverse
-            error = np.mean(np.square(residuals / left[:, None]))
-            if error < self.error:
-                self.error, self.coefficients = error, found
-
-    def predict(self, F):
-        return (F @ self.coefficients + self.intercept).argmax(axis=1)
 
 
 def choose_way(F, y):
@@ -176,18 +146,11 @@ def network_accuracy(X, y, X_test, y_test, seed):
     return float(np.mean(found.numpy() == y_test))
 
 
-class Mirrored(TransformerMixin, BaseEstimator):
-    """The mean of the features of an image and of its mirror image."""
-
-    def __init__(self, features):
-        self.features = features
-
-    def fit(self, X, y=None):
-        self.features.fit(X)
-        return self
-
-    def transform(self, X):
-        return (self.features.transform(X) + self.features.transform(X[:, :, ::-1])) / 2
+def two_layers(seed):
+    """Smooth maps of one layer, their root, and a layer on them."""
+    first = ConvGMMFeatures(**SMOOTH, **FIRST, flatten=False, random_state=seed)
+    second = ConvGMMFeatures(**{**SMOOTH, "padding": 1}, **SECOND, random_state=seed)
+    return make_pipeline(first, FunctionTransformer(signed_root), second)
 
 
 class Bench:
@@ -222,6 +185,9 @@ class Bench:
 
     def from_all(self, row, seed):
         """Features that know no labels, and those of the test images."""
+        if row == OURS_DEEP:
+            features = two_layers(seed).fit(self.X[:N_DEEP])
+            return features, features.transform(self.X_test)
         if row in (OURS_ALL, OURS_WIDE, OURS_MIRRORED):
             options = BOXES if row == OURS_ALL else WIDE
             features = ConvGMMFeatures(**options, random_state=seed)

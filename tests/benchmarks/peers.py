@@ -121,11 +121,29 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-class Scattering(TransformerMixin, BaseEstimator):
-    """Kymatio's Scattering2D with its NumPy frontend, which is its fastest on a CPU."""
+class Mirrored(TransformerMixin, BaseEstimator):
+    """The mean of the features of an image and of its mirror image."""
 
-    def __init__(self, J=2):
+    def __init__(self, features):
+        self.features = features
+
+    def fit(self, X, y=None):
+        self.features.fit(X)
+        return self
+
+    def transform(self, X):
+        return (self.features.transform(X) + self.features.transform(X[:, :, ::-1])) / 2
+
+
+class Scattering(TransformerMixin, BaseEstimator):
+    """Kymatio's Scattering2D with its NumPy frontend, which is its fastest on a CPU.
+
+    With `log`, the logarithm of the coefficients, which are first compared with a thousandth.
+    """
+
+    def __init__(self, J=2, log=False):
         self.J = J
+        self.log = log
 
     def fit(self, X, y=None):
         return self
@@ -138,6 +156,7 @@ class Scattering(TransformerMixin, BaseEstimator):
         def features(batch):
             planes = np.moveaxis(batch.reshape(*batch.shape[:3], -1), -1, 1)
             maps = scattering(np.ascontiguousarray(planes, dtype=np.float32) / 255)
+            maps = np.log1p(1000 * np.maximum(maps, 0)) if self.log else maps
             return maps.reshape(len(batch), -1)
 
         return map_threads(features, X, 128)

@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from accuracy import standardized
+from linear import standardized
 from peers import PAPER
 from scipy.linalg import LinAlgWarning
 from sklearn.exceptions import ConvergenceWarning

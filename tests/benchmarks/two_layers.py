@@ -17,13 +17,12 @@ images.
 import argparse
 import time
 import tracemalloc
-from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
-from accuracy import climb, load, standardized
+from accuracy import load
+from linear import NormalEquations, climb, signed_root, standardized
 from peers import KMeansFeatures
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
@@ -39,10 +38,6 @@ from sklearn_calm import ConvGMMFeatures
 N_TRAIN, N_TEST = 10_000, 5000
 FIRST, KERNEL_RIDGE = "one layer, 248, 4 x 4", "248, 4 x 4, kernel ridge"
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3)
-
-
-def signed_root(X):
-    return np.sign(X) * np.sqrt(np.abs(X))
 
 
 class WindowKernels(TransformerMixin, BaseEstimator):
@@ -215,47 +210,20 @@ def draw(data, folder, seed, everything):
 
 def accuracy(F, F_test, y, y_test):
     """Test accuracy of the ridge regression that does best on validation images."""
-    n, targets = len(F) * 4 // 5, 2 * np.eye(10, dtype=np.float32)[y] - 1
+    n = len(F) * 4 // 5
     best, found = -1.0, None
     for root in (False, True):
         Z, Z_test = standardized(F.copy(), F_test.copy(), root=root)
-        fit, held_out = NormalEquations.of(Z[:n], targets[:n]), slice(n, None)
+        equations = NormalEquations(F.shape[1]).add(Z[:n], y[:n])
 
-        def held_out_accuracy(exponent, Z=Z, fit=fit):
-            answers = Z[n:] @ fit.solve(exponent)
-            return np.mean(answers.argmax(axis=1) == y[n:])
+        def held_out_accuracy(exponent, Z=Z, equations=equations):
+            return np.mean((Z[n:] @ equations.solve(exponent)).argmax(axis=1) == y[n:])
 
         validated, exponent = climb(held_out_accuracy, -4)
         if validated > best:
-            both = fit.add(NormalEquations.of(Z[held_out], targets[held_out]))
-            best = validated
-            found = np.mean((Z_test @ both.solve(exponent)).argmax(axis=1) == y_test)
+            best, coefficients = validated, equations.add(Z[n:], y[n:]).solve(exponent)
+            found = np.mean((Z_test @ coefficients).argmax(axis=1) == y_test)
     return found
-
-
-class NormalEquations(NamedTuple):
-    """Of ridge regression on targets; classes are even enough to do without intercepts."""
-
-    n: int
-    gram: np.ndarray
-    moments: np.ndarray
-
-    @classmethod
-    def of(cls, F, targets):
-        return cls(len(F), F.T @ F, F.T @ targets)
-
-    def add(self, other):
-        return NormalEquations(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def solve(self, exponent):
-        """Coefficients with a penalty of 10^(exponent / 2) an image; zeros if it is too small."""
-        matrix = self.gram.copy()
-        matrix.flat[:: len(matrix) + 1] += self.n * 10.0 ** (exponent / 2)
-        try:
-            factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return np.zeros_like(self.moments)
-        return cho_solve(factor, self.moments, check_finite=False)
 
 
 def kernel_accuracy(F, F_test, y, y_test):

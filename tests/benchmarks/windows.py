@@ -13,7 +13,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from accuracy import load, standardized
+from accuracy import load
+from linear import standardized
 from scipy.linalg import eigh
 from timing import machine
 
