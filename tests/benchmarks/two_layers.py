@@ -153,6 +153,7 @@ def rows(padding, seed):
 
     root = FunctionTransformer(signed_root)
     plain = {"normalize": None, "whiten": False}
+    wide = {"padding": 2, "reg_covar": 0.3}
     small = [("one", ours(124)), ("two", make_pipeline(maps(8), second(124)))]
     centres = {"random_state": seed}
     return {
@@ -162,6 +163,12 @@ def rows(padding, seed):
         "k-means, 248, 4 x 4, Gaussian": KMeansFeatures(pool_width=0.6, seed=seed),
         "one layer, 440, 3 x 3": ours(440, pool_grid=3),
         "one layer, 440, 3 x 3, Gaussian": ours(440, pool_grid=3, **windows(0.5)),
+        "one layer, 440, 3 x 3, Gaussian, padded": ours(440, **wide, pool_grid=3, **windows(0.5)),
+        "200, 8 x 8, then 990 of 3 x 3, Gaussian": make_pipeline(
+            ours(200, **wide, pool_grid=8, flatten=False, **windows(0.6)),
+            root,
+            second(990, pool_grid=2, reg_covar=10.0, pooling="tempered", **windows(0.5)),
+        ),
         "100, 8 x 8, then 248 of 3 x 3": make_pipeline(maps(8), second(248)),
         "the same, reg_covar=1": make_pipeline(maps(8), second(248, reg_covar=1.0)),
         "the same, no contrast": make_pipeline(maps(8), second(248, normalize=None)),
@@ -276,7 +283,7 @@ def main():
         memory(args.data)
         return
     for data in args.sets:
-        print(f"\n{data:34}{'features':>9}  accuracy of each draw, mean; seconds of features")
+        print(f"\n{data:40}{'features':>9}  accuracy of each draw, mean; seconds of features")
         for name in [*table(data, 0, args), *([] if args.all_images else [KERNEL_RIDGE])]:
             if args.rows and not any(part in name for part in args.rows):
                 continue
@@ -292,7 +299,7 @@ def main():
                 found.append(measure(F, F_test, y, y_test))
             each = " ".join(f"{value:.4f}" for value in found)
             mean, seconds = np.mean(found), seconds / len(found)
-            print(f"{name:34}{F.shape[1]:9}  {each}  {mean:.4f} {seconds:6.0f} s", flush=True)
+            print(f"{name:40}{F.shape[1]:9}  {each}  {mean:.4f} {seconds:6.0f} s", flush=True)
 
 
 if __name__ == "__main__":
