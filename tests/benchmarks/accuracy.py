@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from linear import climb, many_images, standardized
+from linear import climb, many_images, signed_root, standardized
 from peers import PAPER, Flat, KMeansFeatures, Mirrored, Scattering
 from scipy.linalg import LinAlgWarning
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from timing import machine, seconds_of
 
 from sklearn_calm import ConvGMMFeatures
@@ -42,6 +44,31 @@ def ours(n_components, **options):
 
 def boxes(n_components, **options):
     return ours(n_components, pool_window="box", **options)
+
+
+class TwoLayers(TransformerMixin, BaseEstimator):
+    """Smooth maps of one layer, their root, and a layer on them: 3968 features."""
+
+    # Maps of so many images are in memory together, for the fit of the second layer.
+    n_images = 20_000
+
+    def __init__(self, seed=0):
+        self.seed = seed
+
+    def fit(self, X, y=None):
+        smooth = {"pool_window": "gaussian", "pool_width": 0.6, "max_iter": 10, "tol": 0}
+        first = {"n_components": 64, "padding": 2, "pool_grid": 10, "polarity": "both"}
+        first = ConvGMMFeatures(
+            **first, **smooth, reg_covar=0.3, flatten=False, random_state=self.seed
+        )
+        second = {"n_components": 248, "patch_size": 3, "padding": 1, "reg_covar": 1.0}
+        second = ConvGMMFeatures(**second, **smooth, random_state=self.seed)
+        self.layers_ = make_pipeline(first, FunctionTransformer(signed_root), second)
+        self.layers_.fit(X[: self.n_images])
+        return self
+
+    def transform(self, X):
+        return self.layers_.transform(X)
 
 
 def settings():
@@ -74,6 +101,7 @@ def settings():
                     400, patch_size=8, padding=2, normalize=None, reg_covar=1.0
                 ),
                 "ours, 200, 6 x 6, both": ours(200, **quarters),
+                "ours, two layers": TwoLayers(),
             },
         ),
         "fashion-10000": (
@@ -96,6 +124,7 @@ def settings():
                 **scattering,
                 "ours, 400, 6 x 6, boxes": boxes(400, patch_size=6, padding=2),
                 "ours, 200, 6 x 6, both": ours(200, **quarters),
+                "ours, two layers": TwoLayers(),
             },
         ),
         "cifar10": (

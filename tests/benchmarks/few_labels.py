@@ -25,13 +25,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from accuracy import load
+from accuracy import TwoLayers, load
 from linear import Ridge, signed_root
 from peers import Flat, Mirrored, Scattering
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 from timing import machine
 
 from sklearn_calm import ConvGMMFeatures
@@ -65,15 +64,9 @@ WIDE = {
     "pool_grid": 6,
     "pool_width": 0.6,
 }
-# Two layers, 3968 features, chosen on the same images.
-SMOOTH = {"padding": 2, "pool_window": "gaussian", "pool_width": 0.6, "max_iter": 10, "tol": 0}
-FIRST = {"n_components": 64, "pool_grid": 10, "polarity": "both", "reg_covar": 0.3}
-SECOND = {"n_components": 248, "patch_size": 3, "reg_covar": 1.0}
 # Of the other question: layers, and the numbers of images before all of them.
 LAYERS = [{"n_components": 64, "patch_size": 5}, {"n_components": 248, "patch_size": 6}]
 N_IMAGES = (3, 10, 30, 100, 1000)
-# Maps of so many images, for the fit of the second layer, are in memory together.
-N_DEEP = 20_000
 # The choice of root and scale is made on so many labelled images.
 N_FEW = 1000
 N_EPOCHS, N_STEPS, RATE = 10, 400, 3e-3
@@ -146,13 +139,6 @@ def network_accuracy(X, y, X_test, y_test, seed):
     return float(np.mean(found.numpy() == y_test))
 
 
-def two_layers(seed):
-    """Smooth maps of one layer, their root, and a layer on them."""
-    first = ConvGMMFeatures(**SMOOTH, **FIRST, flatten=False, random_state=seed)
-    second = ConvGMMFeatures(**{**SMOOTH, "padding": 1}, **SECOND, random_state=seed)
-    return make_pipeline(first, FunctionTransformer(signed_root), second)
-
-
 class Bench:
     """One data set: what needs all images is done once for each seed it depends on."""
 
@@ -186,7 +172,7 @@ class Bench:
     def from_all(self, row, seed):
         """Features that know no labels, and those of the test images."""
         if row == OURS_DEEP:
-            features = two_layers(seed).fit(self.X[:N_DEEP])
+            features = TwoLayers(seed).fit(self.X)
             return features, features.transform(self.X_test)
         if row in (OURS_ALL, OURS_WIDE, OURS_MIRRORED):
             options = BOXES if row == OURS_ALL else WIDE
