@@ -11,6 +11,8 @@ from sklearn_calm._convolution.geometry import PatchGeometry
 # Memory for the scores of one batch: larger batches leave the cache, smaller ones spend time
 # between batches.
 BATCH_BYTES = 2**22
+# The same where maps are pooled row by row: stripes are then the largest part.
+BY_ROW_BYTES = 2**21
 DEVICE_BATCH_BYTES = 2**28
 MAX_BATCH = 8192
 
@@ -116,8 +118,10 @@ class ImageSource(Protocol):
             Whether maps are pooled row by row, so that fewer scores are held at once.
         """
         geometry = self.geometry
-        held = geometry.n_positions * n_components
+        held, most = geometry.n_positions * n_components, BATCH_BYTES
         if by_row:
+            most = BY_ROW_BYTES
             held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)
-        most = DEVICE_BATCH_BYTES if self.placement.on_accelerator else BATCH_BYTES
+        if self.placement.on_accelerator:
+            most = DEVICE_BATCH_BYTES
         return int(np.clip(most // (held * self.dtype.itemsize), 1, MAX_BATCH))

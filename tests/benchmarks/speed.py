@@ -10,6 +10,8 @@ limits     log joint, and all of `transform`, against the product alone: sgemm o
            on patches that lie in memory already
 fit        a default fit, against k-means and Gaussian mixtures of scikit-learn on as many patches
 transform  against scattering and k-means features, as many features each
+rivals     `transform` against the same layer in PyTorch and in ONNX Runtime (needs the extras torch
+           and onnx, and onnxruntime)
 search     a grid search, whose candidates run side by side
 growth     with the number of images, kernels, threads, and the size of patches
 memory     peak beyond the input, of fits to memory maps of 60000 and of 1000000 images
@@ -35,8 +37,10 @@ from timing import compare, machine, report, seconds_of
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._batches import batch_size_of
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.model import log_joint
+from sklearn_calm._validation import find_pooler
 
 # Images, shape, patch size, options: as in the paper, and with the defaults.
 PAPER_LIKE = {"assignment": "image", "normalize": None, "whiten": False, "pooling": "logsumexp"}
@@ -74,7 +78,7 @@ def log_joints(X, features):
     """The log joint of all images, batch by batch, thrown away."""
     model, images = features._model, Images(X, features._model.geometry)
     layer = features._layer.prepared(model, images.placement, Scratch())
-    batches = images.batches(features._batch_size(images, len(layer.bias)))
+    batches = images.batches(batch_size_of(features, images, len(layer.bias)))
 
     def batch(rows):
         log_joint(layer.view(images.read(rows)), layer)
@@ -88,7 +92,7 @@ def limits(args):
         X = np.random.default_rng(0).random((n, *shape), dtype=np.float32)
         features = ours(patch_size=patch_size, max_iter=1, tol=0, **options).fit(X[:50])
         geometry = features._model.geometry
-        batch_size = features._batch_size(Images(X, geometry), 64)
+        batch_size = batch_size_of(features, Images(X, geometry), 64)
         seconds = compare(
             {
                 "product": product(n, geometry, 64, batch_size),
@@ -157,6 +161,70 @@ def transform(args):
     }
     report(f"fit and transform, Fashion-MNIST, {n} images", compare(both, args.repeat))
     return {name: n / np.median(values) for name, values in seconds.items()}
+
+
+# Images, shape, patch size, numbers of kernels.
+RIVALS = {
+    "5 x 5 grey": (4_000, (28, 28, 1), 5, (64, 248, 1000)),
+    "7 x 7 grey": (4_000, (28, 28, 1), 7, (64, 248, 1000)),
+    "6 x 6 colour": (2_000, (32, 32, 3), 6, (64, 248, 1000)),
+    "15 x 15 colour, 96 x 96": (100, (96, 96, 3), 15, (64,)),
+    "5 x 5 colour, 224 x 224": (40, (224, 224, 3), 5, (64,)),
+    "5 x 5 colour, 2000 x 3000": (1, (2000, 3000, 3), 5, (64,)),
+}
+
+
+def rivals(args):
+    print(f"\n{'seconds; ratio of the best rival to ours':52}", end="")
+    print(f"{'ours':>8}{'eager':>8}{'last':>8}{'compile':>9}{'onnx':>8}{'ratio':>7}")
+    found = {}
+    for name, (n, shape, patch_size, numbers) in RIVALS.items():
+        for n_components in numbers:
+            for window in ("box", "gaussian"):
+                found[name, n_components, window] = _rival_row(
+                    f"{name}, {n_components}, {window}",
+                    np.random.default_rng(0).random((n, *shape), dtype=np.float32),
+                    ours(n_components, patch_size=patch_size, pool_window=window, max_iter=2),
+                    args.repeat,
+                )
+    return found
+
+
+def _rival_row(title, X, features, repeat):
+    import onnxruntime
+    from torch_layer import torch_contenders
+
+    from sklearn_calm.onnx import to_onnx
+
+    features.fit(X[:200])
+    windows = find_pooler(features, features._model.geometry.map_shape).windows
+    session = onnxruntime.InferenceSession(to_onnx(features, X[:1]).SerializeToString())
+    name, step = session.get_inputs()[0].name, max(1, min(64, 2**24 // X[0].size // 64))
+    parts = [X[start : start + step] for start in range(0, len(X), step)]
+
+    def onnx():
+        return np.concatenate([session.run(None, {name: part})[0] for part in parts])
+
+    contenders = {"ours": partial(features.transform, X)}
+    contenders |= torch_contenders(features, windows.weights, X) | {"onnx": onnx}
+    expected = features.transform(X[:4])
+    seconds = {}
+    for kind, function in list(contenders.items()):
+        try:
+            found = function()
+        except Exception as error:  # a compiler that is missing, memory that does not suffice
+            print(f"  {kind} does not run: {type(error).__name__}")
+            del contenders[kind]
+            continue
+        np.testing.assert_allclose(found[:4], expected, rtol=1e-2, atol=1e-3 * expected.max())
+    seconds = {kind: np.median(each) for kind, each in compare(contenders, repeat).items()}
+    best = min(value for kind, value in seconds.items() if kind != "ours")
+    row = [seconds.get(kind, np.nan) for kind in ("ours", *RIVAL_KINDS)]
+    print(f"  {title:50}" + "".join(f"{value:8.3f}" for value in row) + f"{best / row[0]:8.1f}")
+    return best / seconds["ours"]
+
+
+RIVAL_KINDS = ("torch, eager", "torch, eager, channels last", "torch.compile", "onnx")
 
 
 def search(args):
@@ -269,6 +337,7 @@ SECTIONS = {
     "limits": limits,
     "fit": fit,
     "transform": transform,
+    "rivals": rivals,
     "search": search,
     "growth": growth,
     "memory": memory,

@@ -18,7 +18,7 @@ from sklearn_calm._images.reader import (
     resolve_image_shape,
     row_numbers,
 )
-from sklearn_calm._images.source import BATCH_BYTES, MAX_BATCH
+from sklearn_calm._images.source import BATCH_BYTES, BY_ROW_BYTES, MAX_BATCH
 from sklearn_calm._mixture.em import e_step
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -107,8 +107,9 @@ def test_the_scores_of_a_batch_fit_in_the_memory_they_are_given(dtype, by_row):
     images = Images(np.zeros((1, 40, 50), dtype), SMALL._replace(image_shape=(40, 50, 1)))
     n = images.batch_size(16, by_row=by_row)
     values = 4 * 49 * 16 if by_row else 39 * 49 * 16
-    assert n * values * images.dtype.itemsize <= BATCH_BYTES
-    assert by_row or (n + 1) * values * images.dtype.itemsize > BATCH_BYTES
+    most = BY_ROW_BYTES if by_row else BATCH_BYTES
+    assert n * values * images.dtype.itemsize <= most
+    assert by_row or (n + 1) * values * images.dtype.itemsize > most
     assert images.batch_size(10**9, by_row=by_row) == 1
     tiny = Images(np.zeros((1, 2, 2), dtype), SMALL._replace(image_shape=(2, 2, 1)))
     assert tiny.batch_size(1, by_row=by_row) == MAX_BATCH
