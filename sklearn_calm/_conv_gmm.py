@@ -15,6 +15,7 @@ from sklearn_calm._fitting import fit, partial_fit
 from sklearn_calm._inference import feature_names, pooled_features
 from sklearn_calm._likelihood import LikelihoodMixin
 from sklearn_calm._parameters import PARAMETER_CONSTRAINTS
+from sklearn_calm._pixels import PixelFeaturesMixin
 from sklearn_calm._sklearn import (
     CallbackSupportMixin,
     DocumentationLinkMixin,
@@ -28,6 +29,7 @@ from sklearn_calm._validation import check_container
 
 class ConvGMMFeatures(
     LikelihoodMixin,
+    PixelFeaturesMixin,
     CallbackSupportMixin,
     DocumentationLinkMixin,
     PlainStateMixin,

@@ -227,6 +227,15 @@ def take(x, rows):
     return array_namespace(x).take(x, indices(rows, x), axis=0)
 
 
+def write_rows(out, rows, values):
+    """Write values over the rows of an array, by integers of NumPy."""
+    if library_of(out) != "array_api_strict":
+        out[indices(rows, out)] = values
+        return
+    for i, row in enumerate(rows.tolist()):
+        out[row, ...] = values[i, ...]
+
+
 def contiguous(x):
     """The values of an array in the order of its axes, copied if they lie otherwise."""
     if isinstance(x, np.ndarray):

@@ -42,10 +42,15 @@ class PatchGeometry(NamedTuple):
         return tuple(np.pad(np.arange(side), pad, self.padding_mode) for side, pad in sides)
 
     @property
+    def reach(self):
+        """Rows and columns from the first pixel of a patch to its last, both counted."""
+        return self.patch_size
+
+    @property
     def map_shape(self):
         """Rows and columns of patch positions."""
-        sides = zip(self.padded_shape, self.patch_size, self.stride, strict=False)
-        return tuple((side - patch) // step + 1 for side, patch, step in sides)
+        sides = zip(self.padded_shape, self.reach, self.stride, strict=False)
+        return tuple((side - reach) // step + 1 for side, reach, step in sides)
 
     @property
     def n_positions(self):

@@ -31,10 +31,7 @@ def whole_images(X):
     ValueError
         If the number of images in its blocks is unknown.
     """
-    if any(np.isnan(side) for side in X.shape):
-        raise ValueError(
-            f"X is a Dask array of unknown shape {X.shape}. Call X.compute_chunk_sizes() first."
-        )
+    check_known_shape(X)
     if X.numblocks[1:] != (1,) * (X.ndim - 1):
         warnings.warn(
             f"X has chunks {X.chunksize}, which cut images of shape {X.shape[1:]} apart. They are "
@@ -44,6 +41,14 @@ def whole_images(X):
         )
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
     return X
+
+
+def check_known_shape(X):
+    """Raise a ValueError if the number of images in the blocks of a Dask array is unknown."""
+    if any(np.isnan(side) for side in X.shape):
+        raise ValueError(
+            f"X is a Dask array of unknown shape {X.shape}. Call X.compute_chunk_sizes() first."
+        )
 
 
 def joined_lengths(lengths, values_per_image):

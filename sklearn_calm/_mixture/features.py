@@ -1,6 +1,6 @@
 """What a fitted layer says of images: features, log-likelihoods."""
 
-from sklearn_calm._arrays.namespace import array_namespace, copied
+from sklearn_calm._arrays.namespace import array_namespace, copied, rectify
 from sklearn_calm._convolution.pooling import pool, pool_rectified
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import log_likelihoods
@@ -38,6 +38,31 @@ def batch_features(image_rows, images, layer, pooler):
         cells = share_cells(pooler.pooling, layer.model.cells, patches.geometry.map_shape)
         maps = responsibilities(maps, cells)
     return pool(maps, pooler)
+
+
+def averaged_maps(patches, layer, pooling, *, both=False):
+    """What a pooling averages, at each position: (rows, n, columns, K).
+
+    Parameters
+    ----------
+    patches : Patches
+    layer : PreparedLayer
+        Folded for the pooling.
+    pooling : Pooling
+        Rectified, or of shares.
+    both : bool
+        Whether what is negative follows what is positive, in K channels of its own.
+    """
+    maps = log_joint(patches, layer)
+    if pooling.shares is not None:
+        cells = share_cells(pooling, layer.model.cells, patches.geometry.map_shape)
+        return responsibilities(maps, cells)
+    xp = array_namespace(maps)
+    zeros = xp.zeros_like(maps)
+    if not both:
+        return rectify(maps, zeros)
+    negative = rectify(-maps, zeros)
+    return xp.concat([rectify(maps, zeros), negative], axis=3)
 
 
 def share_cells(pooling, cells, map_shape):
