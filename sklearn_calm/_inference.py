@@ -12,6 +12,7 @@ from sklearn_calm._images.blocks import BlockImages
 from sklearn_calm._mixture.features import (
     batch_features,
     batch_log_likelihoods,
+    batch_score_maps,
     feature_layer,
     pools_by_row,
 )
@@ -39,6 +40,21 @@ def log_likelihoods(features, images):
     layer = features._layer.prepared(features._model, images.placement, Scratch())
     step = partial(
         batch_log_likelihoods,
+        images=images,
+        layer=layer,
+        noise_variance=features.noise_variance_,
+    )
+    return map_batches(features, step, images, np.float64)
+
+
+def score_maps(features, images):
+    """Log-likelihood of each cell: `ConvGMMFeatures.score_map`, once its input is checked."""
+    model = features._model
+    if isinstance(images, BlockImages):
+        return map_blocks(features, "score_map", images, model.cells.sizes.shape, np.float64)
+    layer = features._layer.prepared(model, images.placement, Scratch())
+    step = partial(
+        batch_score_maps,
         images=images,
         layer=layer,
         noise_variance=features.noise_variance_,

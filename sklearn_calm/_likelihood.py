@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._batches import check_images
-from sklearn_calm._inference import log_likelihoods
+from sklearn_calm._inference import log_likelihoods, score_maps
 from sklearn_calm._validation import check_weights
 
 
@@ -33,6 +33,43 @@ class LikelihoodMixin:
         """
         check_is_fitted(self)
         return log_likelihoods(self, check_images(self, X, method="score_samples"))
+
+    def score_map(self, X: Any) -> Any:
+        """Log-likelihood of each position of each image: low where an image is unusual.
+
+        The map of an image adds up to its `score_samples`. Each value is that of one cell: of one
+        patch with ``assignment="patch"``, of the whole image with ``assignment="image"``. With
+        ``assignment="patch"``, ``padding="same"`` and a stride of 1, the map has the size of the
+        image, and the value of a pixel is that of the patch around it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
+            Images of the shape that was fitted.
+
+        Returns
+        -------
+        log_likelihood : array of shape (n, cell rows, cell columns)
+            In nats, float64; of the library and on the device of X.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_calm import ConvGMMFeatures
+        >>> X = np.random.default_rng(0).normal(size=(20, 16, 16))
+        >>> X[0, 5, 8] += 10
+        >>> model = ConvGMMFeatures(4, padding=2, normalize=None, random_state=0).fit(X[1:])
+        >>> log_likelihood = model.score_map(X)
+        >>> log_likelihood.shape
+        (20, 16, 16)
+        >>> np.allclose(log_likelihood.sum(axis=(1, 2)), model.score_samples(X))
+        True
+        >>> row, column = np.unravel_index(log_likelihood[0].argmin(), (16, 16))
+        >>> bool(abs(row - 5) <= 2 and abs(column - 8) <= 2)
+        True
+        """
+        check_is_fitted(self)
+        return score_maps(self, check_images(self, X, method="score_map"))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per image.

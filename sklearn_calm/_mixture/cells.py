@@ -34,8 +34,8 @@ class Cells(NamedTuple):
 
     @property
     def log_uneven(self):
-        """What the priors of cells of uneven size add to the log normaliser of an image (eq. 9)."""
-        return np.log(self.sizes.mean() / self.sizes).sum()
+        """What its exact prior adds to the log normaliser of each cell (eq. 9): as `sizes`."""
+        return np.log(self.sizes.mean() / self.sizes)
 
     def negligible_share(self, dtype):
         """Share of its cell's mass up to which a position is left out (eq. 16)."""

@@ -7,9 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_calm._arrays.namespace import to_numpy
-from sklearn_calm._mixture.model import MixtureParameters, energies, log_joint
-from sklearn_calm._mixture.posterior import find_posterior
+from sklearn_calm._arrays.namespace import array_namespace, like, to_numpy
+from sklearn_calm._mixture.cells import Cells
+from sklearn_calm._mixture.model import (
+    MixtureParameters,
+    energies,
+    log_joint,
+    log_joint_rows,
+    patch_energies,
+)
+from sklearn_calm._mixture.posterior import exact_log_normalizers, find_posterior
 
 # A component with less than this share of an even one's patches is dead.
 DEAD_SHARE = 1e-3
@@ -103,6 +110,35 @@ def log_likelihoods(images, layer, noise_variance):
     posterior = find_posterior(maps, model.cells, np.ones(images.shape[0]))
     noise = background(energies(images, model), model.n_values, noise_variance)
     return posterior.log_normalizers + noise
+
+
+def cell_log_likelihoods(images, layer, noise_variance):
+    """Share of each cell in the log-likelihood of its image (eq. 30).
+
+    Returns
+    -------
+    log_likelihoods : ndarray of shape (n, cell rows, cell columns)
+        float64, of the library of the images.
+    """
+    model, xp, gains = layer.model, array_namespace(images), log_normalizers(images, layer)
+    if model.counts_pixels:
+        energy, n_values = like(energies(images, model)[None, :, None], gains), model.n_values
+    else:
+        energy = model.cells.sums(xp.astype(patch_energies(images, model), xp.float64))
+        n_values = like(model.geometry.patch_length * model.cells.sizes[:, None, :], gains)
+    shares = gains + background(energy, n_values, noise_variance)
+    return xp.permute_dims(shares, (1, 0, 2))
+
+
+def log_normalizers(images, layer):
+    """Log normaliser of each cell (eq. 9): (cell rows, n, cell columns)."""
+    patches, cells = layer.view(images), layer.model.cells
+    if cells.sizes.max() > 1 or not layer.is_striped:
+        return exact_log_normalizers(log_joint(patches, layer), cells)
+    row_cells = Cells.from_assignment("patch", (1, patches.geometry.map_shape[1]))
+    map_rows = log_joint_rows(patches, layer)
+    of_rows = [exact_log_normalizers(map_row, row_cells) for map_row in map_rows]
+    return array_namespace(images).concat(of_rows)
 
 
 def m_step(statistics, old, preprocessing, *, learn_weights, noise_variance):

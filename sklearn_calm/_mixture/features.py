@@ -3,7 +3,7 @@
 from sklearn_calm._arrays.namespace import array_namespace, copied, rectify
 from sklearn_calm._convolution.pooling import pool, pool_rectified
 from sklearn_calm._mixture.cells import Cells
-from sklearn_calm._mixture.em import log_likelihoods
+from sklearn_calm._mixture.em import cell_log_likelihoods, log_likelihoods
 from sklearn_calm._mixture.model import log_joint
 from sklearn_calm._mixture.posterior import responsibilities
 
@@ -88,3 +88,8 @@ def _rectified_features(patches, layer, pooler):
 def batch_log_likelihoods(image_rows, images, layer, noise_variance):
     """Log-likelihood of each image of a batch."""
     return log_likelihoods(images.read(image_rows), layer, noise_variance)
+
+
+def batch_score_maps(image_rows, images, layer, noise_variance):
+    """Log-likelihood of each cell of each image of a batch."""
+    return cell_log_likelihoods(images.read(image_rows), layer, noise_variance)

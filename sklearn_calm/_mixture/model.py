@@ -130,6 +130,30 @@ def log_joint(patches, layer):
     return patches.correlate(layer.kernels, layer.bias)
 
 
+def log_joint_rows(patches, layer):
+    """The same, one row of the map after the other, so that no maps are held.
+
+    Parameters
+    ----------
+    patches : StripedPatches
+    layer : PreparedLayer
+
+    Yields
+    ------
+    map_row : ndarray of shape (1, n, columns, K)
+        Overwritten by the next.
+    """
+    return normalized_rows(patches, layer.kernels, layer.bias)
+
+
+def normalized_rows(patches, kernels, bias):
+    """Rows of what `StripedPatches.correlate` returns: (1, n, columns, K), each in the same memory."""
+    for y, map_row in enumerate(patches.correlate_rows(kernels, bias)):
+        if patches.deviation is not None:
+            map_row *= 1 / patches.deviation[y, ..., None]
+        yield map_row[None]
+
+
 def energies(images, model):
     """Q of each image, the sum of the squares that its likelihood counts (eq. 14).
 
@@ -151,5 +175,5 @@ def patch_energies(images, model):
         floor = model.preprocessing.contrast_floor
         return square_norms(contiguous(images), model.geometry, floor)
     kernels, bias = like(whitener, images), like(-(whitener @ mean), images)
-    whitened = model.view(images).correlate(kernels, bias)
-    return array_namespace(images).vecdot(whitened, whitened)
+    xp, map_rows = array_namespace(images), normalized_rows(model.view(images), kernels, bias)
+    return xp.concat([xp.vecdot(map_row, map_row) for map_row in map_rows])

@@ -92,7 +92,27 @@ def image_log_normalizers(totals, peaks, cells):
         NumPy, float64.
     """
     of_cells = cell_log_normalizers(totals, peaks)
-    return to_numpy(array_namespace(totals).sum(of_cells, axis=(0, 2))) + cells.log_uneven
+    return to_numpy(array_namespace(totals).sum(of_cells, axis=(0, 2))) + cells.log_uneven.sum()
+
+
+def exact_log_normalizers(maps, cells):
+    """Log normaliser of each cell, with its exact prior (eq. 9).
+
+    Parameters
+    ----------
+    maps : ndarray of shape (rows, n, columns, K)
+        The log joint. Overwritten.
+    cells : Cells
+
+    Returns
+    -------
+    log_normalizers : ndarray of shape (cell rows, n, cell columns)
+        float64.
+    """
+    peaks = cells.peaks(maps)
+    totals = cells.sums(_exponentials(maps, cells.spread(peaks)))
+    log_normalizers = cell_log_normalizers(totals, peaks)
+    return log_normalizers + like(cells.log_uneven[:, None, :], log_normalizers)
 
 
 def cell_log_normalizers(totals, peaks):
