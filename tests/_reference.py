@@ -286,6 +286,18 @@ def image_log_likelihood(image, mixture, setting):
     return np.sum(cell_log_normalizers(joint, cell_list)) + background
 
 
+def cell_log_likelihoods(image, mixture, setting):
+    """Log normaliser and background of each cell of one image (H, W, C): (n_cells,)."""
+    joint, y = log_joint(image, mixture, setting), preprocessed_patches(image, setting)
+    cell_list, v = cells(setting.assignment, *joint.shape[:2]), mixture.noise_variance
+    shares = cell_log_normalizers(joint, cell_list)
+    for i, cell in enumerate(cell_list):
+        values = [value for u in cell for value in y[u]]
+        for value in values if len(cell_list) > 1 else background_values(image, setting):
+            shares[i] += -(value**2) / (2 * v) - np.log(2 * np.pi * v) / 2
+    return shares
+
+
 # EM
 
 

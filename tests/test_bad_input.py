@@ -242,7 +242,9 @@ BAD_FOR_FITTED = [
 
 
 @named([*BAD_FOR_FITTED, *NO_ARRAYS])
-@pytest.mark.parametrize("method", ["transform", "score_samples", "score", "partial_fit"])
+@pytest.mark.parametrize(
+    "method", ["transform", "score_samples", "score_map", "score", "partial_fit"]
+)
 def test_a_fitted_model_says_what_is_wrong_and_stays(case, method):
     columns = [f"a{i}" for i in range(36)]
     train = pd.DataFrame(ROWS, columns=columns) if case.name == "other_names" else X
@@ -255,7 +257,9 @@ def test_a_failed_refit_leaves_the_model(case):
     assert_unchanged_by(small().fit(X).set_params(**case.parameters), X, "fit", case)
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples", "score"])
+@pytest.mark.parametrize(
+    "method", ["fit", "partial_fit", "transform", "score_samples", "score_map", "score"]
+)
 def test_masked_values_of_dask_arrays(method):
     """They are found where blocks are read; the number is that of the image in the whole array."""
     model = small().fit(X)
@@ -308,7 +312,9 @@ def test_the_comparison_of_states_sees_a_difference():
         assert_same_state(vars(model), before)
 
 
-@pytest.mark.parametrize("method", ["transform", "score_samples", "score", "get_feature_names_out"])
+@pytest.mark.parametrize(
+    "method", ["transform", "score_samples", "score_map", "score", "get_feature_names_out"]
+)
 def test_unfitted_use(method):
     arguments = () if method == "get_feature_names_out" else (X,)
     with pytest.raises(NotFittedError, match=all_of("not fitted yet", "Call 'fit'")):

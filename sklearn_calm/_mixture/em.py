@@ -113,7 +113,7 @@ def log_likelihoods(images, layer, noise_variance):
 
 
 def cell_log_likelihoods(images, layer, noise_variance):
-    """Share of each cell in the log-likelihood of its image (eq. 30).
+    """Share of each cell in the log-likelihood of its image (eq. 31).
 
     Returns
     -------
@@ -125,8 +125,10 @@ def cell_log_likelihoods(images, layer, noise_variance):
         energy, n_values = like(energies(images, model)[None, :, None], gains), model.n_values
     else:
         energy = model.cells.sums(xp.astype(patch_energies(images, model), xp.float64))
-        n_values = like(model.geometry.patch_length * model.cells.sizes[:, None, :], gains)
-    shares = gains + background(energy, n_values, noise_variance)
+        n_values = model.geometry.patch_length * model.cells.sizes[:, None, :]
+    # The part of the background that does not depend on the images.
+    constant = like(background(0.0, n_values, noise_variance), gains)
+    shares = gains + constant - energy / (2 * float(noise_variance))
     return xp.permute_dims(shares, (1, 0, 2))
 
 

@@ -147,11 +147,11 @@ def log_joint_rows(patches, layer):
 
 
 def normalized_rows(patches, kernels, bias):
-    """Rows of what `StripedPatches.correlate` returns: (1, n, columns, K), each in the same memory."""
+    """Rows of `StripedPatches.correlate`, (1, n, columns, K), each in the memory of the last."""
     for y, map_row in enumerate(patches.correlate_rows(kernels, bias)):
         if patches.deviation is not None:
             map_row *= 1 / patches.deviation[y, ..., None]
-        yield map_row[None]
+        yield map_row[None, ...]
 
 
 def energies(images, model):

@@ -108,7 +108,9 @@ def test_every_library_gives_the_answers_of_numpy_in_float64(from_numpy, setting
     features, scores = found.transform(Z), found.score_samples(Z)
     assert_close(features, expected.transform(X.astype(np.float64)), dtype)
     assert_close(scores, expected.score_samples(X.astype(np.float64)), dtype)
-    for result in (features, scores):
+    maps = found.score_map(Z)
+    assert_close(maps, expected.score_map(X.astype(np.float64)), dtype)
+    for result in (features, scores, maps):
         assert_same_kind(result, Z)
     assert features.dtype == Z.dtype
     assert_allclose(found.score(Z), to_numpy(scores).mean(), rtol=1e-5)

@@ -110,6 +110,10 @@ def test_features_and_scores_are_lazy(setting, chunks):
     assert found.dtype == expected.dtype
     assert_allclose(found.compute(), expected, rtol=1e-9, atol=1e-10)
     assert_allclose(scores.compute(), features.score_samples(X), rtol=1e-9)
+    maps, expected = features.score_map(D), features.score_map(X)
+    assert is_dask(maps)
+    assert (maps.shape, maps.chunks[0], maps.dtype) == (expected.shape, D.chunks[0], np.float64)
+    assert_allclose(maps.compute(), expected, rtol=1e-9, atol=1e-9)
     assert features.score(D) == pytest.approx(features.score(X))
 
 

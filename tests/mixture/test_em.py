@@ -25,6 +25,7 @@ from sklearn_calm._mixture.em import (
     SufficientStatistics,
     background,
     blend,
+    cell_log_likelihoods,
     dead_components,
     e_step,
     floored_variance,
@@ -112,6 +113,26 @@ def test_log_likelihood_of_each_image_is_that_of_the_twin(
     statistics = e_step(problem.padded, problem.sample_weight, layer)
     mean = np.average(expected, weights=problem.sample_weight)
     assert objective(statistics, 0.4) == pytest.approx(mean, rel=1e-9)
+
+
+@assignments
+@preprocessings
+@geometries
+@patch_types
+def test_log_likelihood_of_each_cell_is_that_of_the_twin(
+    assignment, preprocessing, geometry, patch_type
+):
+    rng = np.random.default_rng(17)
+    problem = make_problem(rng, grid_that_fits(assignment, geometry), preprocessing, geometry)
+    parameters = problem.parameters(rng, noise_variance=0.4)
+    layer = layer_of(parameters, problem.model, patch_type=patch_type)
+    maps = cell_log_likelihoods(problem.padded, layer, 0.4)
+    assert maps.shape[1:] == problem.model.cells.sizes.shape
+    for image, score_map in zip(problem.images.X, maps, strict=True):
+        expected = _reference.cell_log_likelihoods(image, twin(parameters), problem.setting)
+        assert_allclose(score_map.ravel(), expected, rtol=1e-9, atol=1e-9)
+    sums = maps.sum(axis=(1, 2))
+    assert_allclose(sums, log_likelihoods(problem.padded, layer, 0.4), rtol=1e-12, atol=1e-9)
 
 
 @assignments
