@@ -58,6 +58,11 @@ class ConvGMMFeatures(
         Step between patches. With 2, `transform` takes a quarter of the time, and accuracy is
         somewhat lower.
 
+    dilation : int or tuple (vertical, horizontal), default=1
+        Step between the pixels of a patch. With 2, a patch takes every second pixel, so that it
+        reaches about twice as far at the same cost. An int `patch_size` is clipped so that patches
+        fit the image.
+
     padding : "auto", "same", int or tuple (vertical, horizontal), default="auto"
         Number of pixels that are added on each side of the image. "auto" adds half a patch with
         ``assignment="patch"``, which gives better accuracy, and nothing otherwise. "same" always
@@ -293,6 +298,7 @@ class ConvGMMFeatures(
         *,
         patch_size: int | tuple[int, int] = 5,
         stride: int | tuple[int, int] = 1,
+        dilation: int | tuple[int, int] = 1,
         padding: Literal["auto", "same"] | int | tuple[int, int] = "auto",
         padding_mode: Literal["auto", "constant", "edge", "reflect"] = "auto",
         image_shape: Literal["auto"] | tuple[int, int] | tuple[int, int, int] = "auto",
@@ -324,6 +330,7 @@ class ConvGMMFeatures(
         self.n_components = n_components
         self.patch_size = patch_size
         self.stride = stride
+        self.dilation = dilation
         self.padding = padding
         self.padding_mode = padding_mode
         self.image_shape = image_shape

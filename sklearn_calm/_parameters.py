@@ -16,6 +16,7 @@ PARAMETER_CONSTRAINTS = {
     "n_components": [POSITIVE_INT],
     "patch_size": [POSITIVE_INT, tuple, list],
     "stride": [POSITIVE_INT, tuple, list],
+    "dilation": [POSITIVE_INT, tuple, list],
     "padding": [
         StrOptions({"auto", "same"}),
         Interval(numbers.Integral, 0, None, closed="left"),

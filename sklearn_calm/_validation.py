@@ -84,39 +84,47 @@ def check_geometry(X, estimator):
 
 def _patch_geometry(image_shape, estimator):
     stride = _pair("stride", estimator.stride, 1)
+    dilation = _pair("dilation", estimator.dilation, 1)
     patch_size, padding = estimator.patch_size, estimator.padding
     if isinstance(patch_size, numbers.Integral):
-        patch_size = tuple(min(int(patch_size), side) for side in image_shape[:2])
+        fitting = ((side - 1) // gap + 1 for side, gap in zip(image_shape, dilation, strict=False))
+        patch_size = tuple(min(int(patch_size), pixels) for pixels in fitting)
     else:
         patch_size = _pair("patch_size", patch_size, 1)
+    # One pixel has no gaps: a signal, for one, whatever its vertical dilation.
+    dilation = tuple(
+        1 if side == 1 else gap for side, gap in zip(patch_size, dilation, strict=True)
+    )
+    reach = tuple(gap * (side - 1) + 1 for side, gap in zip(patch_size, dilation, strict=True))
     mode = estimator.padding_mode
     if mode == "auto":
         mode = "reflect" if isinstance(padding, str) else "constant"
     if padding == "same":
-        padding = tuple(((side - 1) // 2, side // 2) for side in patch_size)
+        padding = tuple(((pixels - 1) // 2, pixels // 2) for pixels in reach)
     elif isinstance(padding, str):
-        padding = on_both_sides(_half_patch(patch_size, image_shape, estimator.assignment))
+        padding = on_both_sides(_half_patch(reach, image_shape, estimator.assignment))
     elif isinstance(padding, numbers.Integral):
         # More would make patches of nothing but zeros: above and below a signal, for one.
-        padding = on_both_sides(min(int(padding), side - 1) for side in patch_size)
+        padding = on_both_sides(min(int(padding), pixels - 1) for pixels in reach)
     else:
         padding = on_both_sides(_pair("padding", padding, 0))
-    geometry = PatchGeometry(image_shape, patch_size, stride, padding, mode)
+    geometry = PatchGeometry(image_shape, patch_size, stride, padding, mode, dilation)
     padded = geometry.padded_shape[:2]
-    if any(patch > side for patch, side in zip(patch_size, padded, strict=True)):
+    if any(pixels > side for pixels, side in zip(reach, padded, strict=True)):
+        dilated = "" if dilation == (1, 1) else f" with dilation={dilation}, of {reach} pixels,"
         raise ValueError(
-            f"patch_size={patch_size} is larger than the padded image, {padded}. Make it smaller, "
-            "or raise padding; an int is clipped to the image."
+            f"patch_size={patch_size}{dilated} is larger than the padded image, {padded}. Make it "
+            "smaller, or raise padding; an int is clipped to the image."
         )
     return geometry
 
 
-def _half_patch(patch_size, image_shape, assignment):
+def _half_patch(reach, image_shape, assignment):
     """The padding that "auto" stands for; none for a patch that is larger than the image."""
-    fits = all(patch <= side for patch, side in zip(patch_size, image_shape, strict=False))
+    fits = all(pixels <= side for pixels, side in zip(reach, image_shape, strict=False))
     if assignment != "patch" or not fits:
         return (0, 0)
-    return tuple((side - 1) // 2 for side in patch_size)
+    return tuple((pixels - 1) // 2 for pixels in reach)
 
 
 def check_numbers(X):

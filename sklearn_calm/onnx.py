@@ -335,7 +335,11 @@ def _maps(nodes, images, layer, model, geometry, scale):
     if model.contrast_floor_ is None:
         weight = weight / scale  # else it is of normalised patches
     weight, bias = weight.astype(np.float32), layer.bias.astype(np.float32)
-    window = {"kernel_shape": list(geometry.patch_size), "strides": list(geometry.stride)}
+    window = {
+        "kernel_shape": list(geometry.patch_size),
+        "strides": list(geometry.stride),
+        "dilations": list(geometry.dilation),
+    }
     if model.contrast_floor_ is None:
         return nodes("Conv", images, weight, bias, **window)
     deviation = _deviation(nodes, images, model.contrast_floor_ * scale**2, geometry, window)

@@ -19,6 +19,7 @@ GEOMETRIES = [
     {"patch_size": (3, 4), "stride": (2, 1), "padding": (0, 3)},
     {"patch_size": 2, "stride": 3},
     {"patch_size": 3, "padding": (3, 5)},
+    {"patch_size": (3, 2), "dilation": (2, 3), "padding": (1, 2)},
 ]
 
 

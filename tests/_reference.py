@@ -31,6 +31,7 @@ class Setting:
     contrast_floor: float | None = None
     mean: np.ndarray | None = None
     whitener: np.ndarray | None = None
+    dilation: tuple = (1, 1)
 
 
 class Mixture(NamedTuple):
@@ -86,22 +87,31 @@ def inside(i, side, mode):
     return i if 0 <= i < side else None
 
 
-def extract_patches(image, patch_size, stride, padding):
-    """Copy every patch out of an image (H, W, C): (rows, cols, ph, pw, C)."""
+def extract_patches(image, patch_size, stride, padding, dilation=(1, 1)):
+    """Copy every patch out of an image (H, W, C): (rows, cols, ph, pw, C).
+
+    A patch takes every dilation-th pixel.
+    """
     padded = pad(image, padding)
     height, width, n_channels = padded.shape
     (ph, pw), (sv, sh) = patch_size, stride
-    rows, cols = (height - ph) // sv + 1, (width - pw) // sh + 1
+    dv, dh = dilation
+    rows = (height - dv * (ph - 1) - 1) // sv + 1
+    cols = (width - dh * (pw - 1) - 1) // sh + 1
     patches = np.empty((rows, cols, ph, pw, n_channels))
     for r in range(rows):
         for c in range(cols):
-            patches[r, c] = padded[r * sv : r * sv + ph, c * sh : c * sh + pw]
+            for i in range(ph):
+                for j in range(pw):
+                    patches[r, c, i, j] = padded[r * sv + i * dv, c * sh + j * dh]
     return patches
 
 
 def patch_vectors(image, setting):
     """Extract the raw patches of an image (H, W, C) as vectors: (rows, cols, D)."""
-    patches = extract_patches(image, setting.patch_size, setting.stride, setting.padding)
+    patches = extract_patches(
+        image, setting.patch_size, setting.stride, setting.padding, setting.dilation
+    )
     rows, cols = patches.shape[:2]
     return patches.reshape(rows, cols, -1)
 

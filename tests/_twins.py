@@ -29,12 +29,13 @@ FLOOR = 0.05
 
 ASSIGNMENTS = ["image", (2, 3), "patch"]
 PREPROCESSINGS = ["raw", "contrast", "whitened", "both"]
-# (patch_size, stride, padding, n_channels)
+# (patch_size, stride, padding, n_channels), and the dilation where there is one.
 GEOMETRIES = [
     ((3, 2), (1, 1), (0, 0), 1),
     ((2, 3), (2, 1), (1, 2), 1),
     ((3, 3), (1, 2), (2, 0), 3),
     ((1, 4), (2, 2), (0, 3), 2),
+    ((3, 3), (1, 1), (1, 0), 1, (2, 3)),
 ]
 # Patches as large as the image, one pixel wide, and strides that leave pixels over.
 EDGE_CASES = [
@@ -43,6 +44,10 @@ EDGE_CASES = [
     ((HEIGHT + 2, 1), (1, 3), (1, 0), 1),
     ((2, 2), (4, 5), (0, 1), 1),
     ((2, 2), (7, 9), (0, 0), 3),
+    ((3, 2), (2, 3), (2, 1), 3, (3, 2)),
+    ((2, 2), (1, 1), (0, 0), 2, (HEIGHT - 1, WIDTH - 1)),
+    ((3, 1), (4, 1), (1, 0), 1, (2, 1)),
+    ((1, 3), (1, 2), (0, 2), 2, (1, 4)),
 ]
 
 
@@ -71,12 +76,18 @@ class Problem(NamedTuple):
         return MixtureParameters(means, weights, noise_variance)
 
 
+def with_dilation(geometry):
+    """A geometry whose patches may have no gaps, as five values."""
+    return (*geometry, (1, 1))[:5]
+
+
 def grid_that_fits(assignment, geometry):
     """(2, 3) on every map but those of one row or two columns."""
     if isinstance(assignment, str):
         return assignment
-    (ph, pw), (sv, sh), (pv, pad), _ = geometry
-    map_shape = ((HEIGHT + 2 * pv - ph) // sv + 1, (WIDTH + 2 * pad - pw) // sh + 1)
+    (ph, pw), (sv, sh), (pv, pad), _, (dv, dh) = with_dilation(geometry)
+    height, width = dv * (ph - 1) + 1, dh * (pw - 1) + 1
+    map_shape = ((HEIGHT + 2 * pv - height) // sv + 1, (WIDTH + 2 * pad - width) // sh + 1)
     return tuple(min(a, b) for a, b in zip(assignment, map_shape, strict=True))
 
 
@@ -126,16 +137,20 @@ def make_problem(
     X=None,
     weighted=True,
 ):
-    patch_size, stride, padding, n_channels = geometry
+    patch_size, stride, padding, n_channels, dilation = with_dilation(geometry)
     if X is None:
         X = rng.normal(size=(n_images, HEIGHT, WIDTH, n_channels)) + 0.5
     X.flags.writeable = False
     sample_weight = rng.uniform(0.2, 3, size=len(X)) if weighted else np.ones(len(X))
-    geometry = PatchGeometry(X.shape[1:], patch_size, stride, on_both_sides(padding))
+    geometry = PatchGeometry(
+        X.shape[1:], patch_size, stride, on_both_sides(padding), dilation=dilation
+    )
     floor = FLOOR if preprocessing in ("contrast", "both") else None
     mean = whitener = None
     if preprocessing in ("whitened", "both"):
-        plain = _reference.Setting(patch_size, stride, padding, contrast_floor=floor)
+        plain = _reference.Setting(
+            patch_size, stride, padding, contrast_floor=floor, dilation=dilation
+        )
         patches = np.concatenate(
             [
                 _reference.preprocessed_patches(x, plain).reshape(-1, geometry.patch_length)
@@ -148,7 +163,9 @@ def make_problem(
         Cells.from_assignment(assignment, geometry.map_shape),
         Preprocessing(floor, mean, whitener),
     )
-    setting = _reference.Setting(patch_size, stride, padding, assignment, floor, mean, whitener)
+    setting = _reference.Setting(
+        patch_size, stride, padding, assignment, floor, mean, whitener, dilation
+    )
     return Problem(Images(X, geometry, sample_weight), sample_weight, model, setting)
 
 

@@ -76,6 +76,15 @@ def test_every_layer(seed, image_shape, patch_size, stride, padding, normalize, 
         assert_same_features(model.set_params(pooling=pooling), X)
 
 
+@pytest.mark.parametrize("dilation", [2, (1, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("normalize", "whiten"), PREPROCESSINGS)
+def test_dilated_patches(dilation, stride, normalize, whiten):
+    X = images(4, 9, 10, 2)
+    options = {"dilation": dilation, "stride": stride, "normalize": normalize, "whiten": whiten}
+    assert_same_features(fitted(X, patch_size=3, padding="auto", **options), X)
+
+
 @pytest.mark.parametrize("pool_grid", [1, 2, 4, (1, 3), (4, 1), (5, 6)])
 @pytest.mark.parametrize("pooling", [*POOLINGS, None])
 def test_every_region(pooling, pool_grid):

@@ -49,15 +49,18 @@ class Shape(NamedTuple):
     patch_size: tuple
     stride: tuple
     padding: tuple
+    dilation: tuple
 
     @property
     def geometry(self):
-        return self.patch_size, self.stride, self.padding, self.image_shape[2]
+        return self.patch_size, self.stride, self.padding, self.image_shape[2], self.dilation
 
     @property
     def map_shape(self):
-        sides = zip(self.image_shape, self.padding, self.patch_size, self.stride, strict=False)
-        return tuple((side + 2 * pad - patch) // step + 1 for side, pad, patch, step in sides)
+        lengths = zip(self.patch_size, self.dilation, strict=True)
+        reach = [gap * (patch - 1) + 1 for patch, gap in lengths]
+        sides = zip(self.image_shape, self.padding, reach, self.stride, strict=False)
+        return tuple((side + 2 * pad - length) // step + 1 for side, pad, length, step in sides)
 
 
 @st.composite
@@ -67,7 +70,11 @@ def shapes(draw):
     sides = [side + 2 * pad for side, pad in zip((height, width), padding, strict=True)]
     patch_size = tuple(draw(st.integers(1, min(side, 4))) for side in sides)
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    return Shape((height, width, n_channels), patch_size, stride, padding)
+    dilation = tuple(
+        draw(st.integers(1, min(max((side - 1) // max(patch - 1, 1), 1), 3)))
+        for side, patch in zip(sides, patch_size, strict=True)
+    )
+    return Shape((height, width, n_channels), patch_size, stride, padding, dilation)
 
 
 def grids(map_shape):
@@ -181,12 +188,13 @@ def test_the_estimator_is_the_twin(data, drawn_inputs, learn_weights):
     pooling, grid, window, width, both = data.draw(poolings(shape.map_shape))
     kernels = 0.5 * rng.normal(size=(2, *shape.patch_size, shape.image_shape[2]))
     assume(len(X) * np.prod(shape.map_shape) >= 2)  # as many patches as components
-    _, patch_size, stride, padding = shape
+    _, patch_size, stride, padding, dilation = shape
     model = ConvGMMFeatures(
         2,
         patch_size=patch_size,
         stride=stride,
         padding=padding,
+        dilation=dilation,
         assignment=assignment,
         **PREPROCESSINGS[preprocessing],
         noise_variance=1.5,
@@ -203,7 +211,9 @@ def test_the_estimator_is_the_twin(data, drawn_inputs, learn_weights):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a component that explains nothing
         model.fit(X, sample_weight=weights)
-    setting = _reference.Setting(patch_size, stride, padding, assignment, model.contrast_floor_)
+    setting = _reference.Setting(
+        patch_size, stride, padding, assignment, model.contrast_floor_, dilation=dilation
+    )
     if model.whiten:
         setting = whitened(setting, X, weights, model.reg_covar)
     start = _reference.Mixture(kernels.reshape(2, -1), np.full(2, 0.5), 1.5)

@@ -42,6 +42,7 @@ MODELS = {
     "grid": {"assignment": (2, 3), "pooling": "mean", "padding": (1, 0), "stride": (2, 1)},
     "maps": {"pooling": None},
     "same": {"padding": "same", "patch_size": 4},
+    "dilated": {"dilation": (2, 1)},
     "windows": {"pool_window": "gaussian", "pool_width": 0.7},
     "kernels": {"init_params": images()[:5, :3, :3, None]},
     "generator": {"random_state": np.random.RandomState(3)},

@@ -50,11 +50,11 @@ class FourierPatches(Patches):
     @property
     def windows(self):
         """Patches as views of the images: (n, rows, columns, *kernel_shape)."""
-        (down, right), kernel_shape = self.geometry.stride, self.geometry.kernel_shape
+        (down, right), (row_gap, gap) = self.geometry.stride, self.geometry.dilation
         n, height, width, channels = self.images.shape
         row_step = width * channels
-        shape = (n, *self.geometry.map_shape, *kernel_shape)
-        steps = (down * row_step, right * channels, row_step, channels, 1)
+        shape = (n, *self.geometry.map_shape, *self.geometry.kernel_shape)
+        steps = (down * row_step, right * channels, row_gap * row_step, gap * channels, 1)
         return strided(self.images, shape, (height * row_step, *steps))
 
     def correlate(self, kernels, bias):
@@ -111,6 +111,10 @@ def transform_shape(geometry):
 def spectrum(kernels, geometry):
     """Conjugate transform (K, channels, rows, columns) of kernels (K, D)."""
     kernels = kernels.reshape(len(kernels), *geometry.kernel_shape).transpose(0, 3, 1, 2)
+    if geometry.dilation != (1, 1):
+        spread = np.zeros((*kernels.shape[:2], *geometry.reach), kernels.dtype)
+        spread[_taps(geometry)] = kernels
+        kernels = spread
     return np.conj(fft.rfft2(kernels, s=transform_shape(geometry)))
 
 
@@ -152,8 +156,14 @@ def spectrum_adjoint(images, maps, geometry):
             positions[...] = maps[:, i, :, block].transpose(2, 0, 1)
             spectrum += np.einsum("kij,cij->kcij", np.conj(fft.rfft2(placed)), image)
         product = fft.irfft2(spectrum, s=placed.shape[1:])
-        sums[block] = product[:, :, :height, :width]
+        sums[block] = product[_taps(geometry)]
     return sums.transpose(0, 2, 3, 1).reshape(n_components, -1)
+
+
+def _taps(geometry):
+    """Index of the pixels of a patch in the axes (..., rows, columns)."""
+    sides = zip(geometry.reach, geometry.dilation, strict=True)
+    return ..., *(slice(0, reach, gap) for reach, gap in sides)
 
 
 def _transform(image, geometry):

@@ -16,6 +16,7 @@ class PatchGeometry(NamedTuple):
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))  # of (before, after)
     padding_mode: str = "constant"
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def padded_shape(self):
@@ -44,13 +45,29 @@ class PatchGeometry(NamedTuple):
     @property
     def reach(self):
         """Rows and columns from the first pixel of a patch to its last, both counted."""
-        return self.patch_size
+        sides = zip(self.patch_size, self.dilation, strict=True)
+        return tuple(gap * (patch - 1) + 1 for patch, gap in sides)
 
     @property
     def map_shape(self):
         """Rows and columns of patch positions."""
         sides = zip(self.padded_shape, self.reach, self.stride, strict=False)
         return tuple((side - reach) // step + 1 for side, reach, step in sides)
+
+    @property
+    def row_order(self):
+        """Rows of the padded image, ordered by their remainder by the vertical dilation.
+
+        The rows of every patch then follow one another.
+        """
+        n_rows, gap = self.padded_shape[0], self.dilation[0]
+        return np.concatenate([np.arange(first, n_rows, gap) for first in range(gap)])
+
+    @property
+    def first_rows(self):
+        """Where the first row of each row of the map is in `row_order`."""
+        tops = self.stride[0] * np.arange(self.map_shape[0])
+        return np.argsort(self.row_order)[tops]
 
     @property
     def n_positions(self):

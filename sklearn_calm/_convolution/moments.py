@@ -63,8 +63,11 @@ def box_sums(images, geometry):
     xp = array_namespace(images)
     image_rows = xp.reshape(images, (n, -1, width * channels))
     tall = copied(image_rows[:, : down * (n_rows - 1) + 1 : down, :])
-    for y in range(1, geometry.patch_size[0]):
+    for y in range(geometry.dilation[0], geometry.reach[0], geometry.dilation[0]):
         tall += image_rows[:, y : y + down * (n_rows - 1) + 1 : down, :]
+    if geometry.dilation[1] > 1:
+        tall = xp.sum(xp.reshape(tall, (n, n_rows, width, channels)), axis=3)
+        return xp.permute_dims(_dilated_sums(tall, geometry), (1, 0, 2))
     # Across, a product with a band of ones is faster than many sums of short rows.
     step, reach = right * channels, geometry.patch_size[1] * channels
     n_together = min(n_columns, BAND_COLUMNS)
@@ -79,3 +82,14 @@ def box_sums(images, geometry):
         length = step * (m - 1) + reach
         matmul_into(out, tall[:, step * left : step * left + length], band[:length, :m])
     return xp.permute_dims(xp.reshape(sums, (n, n_rows, n_columns)), (1, 0, 2))
+
+
+def _dilated_sums(rows, geometry):
+    """Sums across of every dilation-th value of rows (n, rows, width): (n, rows, columns)."""
+    n_columns, right = geometry.map_shape[1], geometry.stride[1]
+    starts = range(0, geometry.reach[1], geometry.dilation[1])
+    first, *others = (rows[:, :, x : x + right * (n_columns - 1) + 1 : right] for x in starts)
+    sums = copied(first)
+    for values in others:
+        sums += values
+    return sums

@@ -7,6 +7,9 @@ A batch of images is copied once into *stripes*. Each row of the stripes is call
 (i, x) holds the columns x .. x + width of all rows of image i. So the patches of one row of the map
 are a plain slice of the stripes' columns, which BLAS multiplies in place (docs/mathematics.rst,
 eq. 15). The copy is `width` times the batch, where all patches would be `height * width` times.
+
+A line of dilated patches holds every dilation-th of these columns. Its rows are ordered by their
+remainder by the dilation, so that the rows of a patch follow one another (eq. 30).
 """
 
 from typing import Any, Protocol
@@ -17,6 +20,7 @@ from sklearn_calm._arrays.namespace import (
     array_namespace,
     contiguous,
     empty,
+    indices,
     matmul_into,
     multiply_into,
     strided,
@@ -128,6 +132,8 @@ class StripedPatches(Patches):
         self.geometry = geometry
         self.scratch = Scratch() if scratch is None else scratch
         self.images, self.deviation = deviations(contiguous(images), geometry, contrast_floor)
+        # Which block each row of the map is: the next, or this one of the blocks of all rows.
+        self.order = None if geometry.dilation[0] == 1 else geometry.first_rows
         self.stripes = self._cut()  # (n * columns, padded height * (patch width * channels + 1))
 
     @staticmethod
@@ -138,24 +144,30 @@ class StripedPatches(Patches):
     def blocks(self):
         """Patches of each row of the map, a strided view (rows, n * columns, length): not a copy.
 
+        Where the rows of the image are ordered otherwise, there is a block for each row at which a
+        patch may begin, and `order` says which of them are the rows of the map.
+
         The unit is the last value of a patch's first row. The other rows of a patch end in a value
         that kernels multiply by zero.
         """
-        n_rows, (n_lines, length) = self.geometry.map_shape[0], self.stripes.shape
-        row_length = length // self.geometry.padded_shape[0]
-        shape = (n_rows, n_lines, self.geometry.patch_size[0] * row_length)
-        return strided(self.stripes, shape, (self.geometry.stride[0] * row_length, length, 1))
+        (n_lines, length), (n_image_rows, _, _) = self.stripes.shape, self.geometry.padded_shape
+        row_length, height = length // n_image_rows, self.geometry.patch_size[0]
+        n_rows, step = self.geometry.map_shape[0], self.geometry.stride[0]
+        if self.order is not None:
+            n_rows, step = n_image_rows - height + 1, 1
+        shape = (n_rows, n_lines, height * row_length)
+        return strided(self.stripes, shape, (step * row_length, length, 1))
 
     def correlate(self, kernels, bias):
         shape = self.geometry.maps_shape(self.images.shape[0], kernels.shape[0])
         maps = self.scratch.empty("maps", shape, self.images)
         map_rows = array_namespace(maps).reshape(maps, (shape[0], -1, shape[-1]))
-        if isinstance(maps, np.ndarray):
+        if isinstance(maps, np.ndarray) and self.order is None:
             np.matmul(self.blocks, self._with_unit(kernels, bias), out=map_rows)
-        else:  # others would copy the blocks of all rows to make one product
+        else:  # other libraries would copy the blocks of all rows to make one product
             blocks, columns = self.blocks, self._with_unit(kernels, bias)
             for y in range(shape[0]):
-                matmul_into(map_rows[y, ...], blocks[y, ...], columns)
+                matmul_into(map_rows[y, ...], blocks[self._number(y), ...], columns)
         if self.deviation is not None:
             maps *= 1 / self.deviation[..., None]
         return maps
@@ -172,29 +184,30 @@ class StripedPatches(Patches):
         n_rows, *shape = self.geometry.maps_shape(self.images.shape[0], kernels.shape[0])
         map_row = self.scratch.empty("map_row", (blocks.shape[1], shape[-1]), self.images)
         for y in range(n_rows):
-            product = matmul_into(map_row, blocks[y, ...], columns)
+            product = matmul_into(map_row, blocks[self._number(y), ...], columns)
             yield array_namespace(product).reshape(product, tuple(shape))
 
     def correlate_at(self, positions, kernels, bias):
         """`correlate` at a few positions, as `gather` takes them: (m, K). NumPy only."""
         blocks, (map_rows, lines) = self.blocks, positions
-        columns = self._with_unit(kernels, bias)
+        columns, numbers = self._with_unit(kernels, bias), self._number(map_rows)
         maps = np.empty((len(lines), len(kernels)), blocks.dtype)
         for part in _cached_parts(len(lines), blocks[0, 0].nbytes, TOGETHER_BYTES):
-            np.matmul(blocks[map_rows[part], lines[part]], columns, out=maps[part])
+            np.matmul(blocks[numbers[part], lines[part]], columns, out=maps[part])
         if self.deviation is not None:
-            maps /= self.deviation.reshape(len(blocks), -1)[map_rows, lines, None]
+            maps /= self.deviation.reshape(len(self.deviation), -1)[map_rows, lines, None]
         return maps
 
     def adjoint(self, maps, scale=None):
         xp, scale, blocks = array_namespace(maps), self._over_deviation(scale), self.blocks
-        n_rows, n_lines, length = blocks.shape
-        n_components = maps.shape[-1]
+        n_rows, _, _, n_components = maps.shape
+        n_lines, length = blocks.shape[1:]
         product = empty((n_components, length), maps)
         sums = xp.zeros_like(product)
         scaled = None if scale is None else empty((n_lines, min(length, n_components)), maps)
         for y in range(n_rows):
-            block, map_row = blocks[y, ...], xp.reshape(maps[y, ...], (-1, n_components))
+            block = blocks[self._number(y), ...]
+            map_row = xp.reshape(maps[y, ...], (-1, n_components))
             if scale is not None:
                 # Whichever is smaller is scaled.
                 line_scale = xp.reshape(scale[y, ...], (-1, 1))
@@ -209,13 +222,14 @@ class StripedPatches(Patches):
         xp, blocks, (map_rows, lines) = array_namespace(maps), self.blocks, positions
         scale = self._over_deviation(scale)
         if scale is not None:
-            scale = take_at(xp.reshape(scale, (blocks.shape[0], -1, 1)), map_rows, lines)
+            scale = take_at(xp.reshape(scale, (scale.shape[0], -1, 1)), map_rows, lines)
+        numbers = self._number(map_rows)
         product = empty((maps.shape[1], blocks.shape[2]), maps)
         sums = xp.zeros_like(product)
         most = COPIED_BYTES if isinstance(maps, np.ndarray) else DEVICE_BYTES
         for part in _cached_parts(maps.shape[0], 8 * blocks.shape[2], most):
             weights = maps[part, :] if scale is None else maps[part, :] * scale[part, :]
-            sums += matmul_into(product, weights.T, take_at(blocks, map_rows[part], lines[part]))
+            sums += matmul_into(product, weights.T, take_at(blocks, numbers[part], lines[part]))
         return self._without_unit(sums)
 
     def _cut(self):
@@ -226,15 +240,34 @@ class StripedPatches(Patches):
         shape = (n, n_columns, height, row_length + 1)
         stripes = self.scratch.empty("stripes", shape, self.images)
         steps = (height * row_step, right * channels, row_step, 1)
-        stripes[..., :-1] = strided(self.images, (*shape[:3], row_length), steps)
-        xp = array_namespace(self.images)
+        xp, images, gap = array_namespace(self.images), self.images, self.geometry.dilation[1]
+        if self.order is not None:
+            images = xp.take(images, indices(self.geometry.row_order, images), axis=1)
+        if gap == 1:
+            stripes[..., :-1] = strided(images, (*shape[:3], row_length), steps)
+        else:
+            shape = (*shape[:3], self.geometry.patch_size[1], channels)
+            values = xp.reshape(stripes[..., :-1], shape, copy=False)
+            values[...] = strided(images, shape, (*steps[:-1], gap * channels, 1))
         if self.deviation is None:
             stripes[..., -1] = 1
-        else:
+        elif self.order is None:
             stripes[..., -1] = 0
             units = xp.permute_dims(self.deviation, (1, 2, 0))
             stripes[:, :, : down * (n_rows - 1) + 1 : down, -1] = units
+        else:
+            stripes[..., -1] = 0
+            for y, row in enumerate(self.order):
+                stripes[:, :, row, -1] = self.deviation[y, ...]
         return xp.reshape(stripes, (n * n_columns, -1))
+
+    def _number(self, map_rows):
+        """Number among the blocks of a row of the map, or of an array of them."""
+        if self.order is None:
+            return map_rows
+        if isinstance(map_rows, int | np.ndarray):
+            return self.order[map_rows]
+        return array_namespace(map_rows).take(indices(self.order, map_rows), map_rows)
 
     def _with_unit(self, kernels, bias):
         """Kernels for blocks, (length, K): their bias meets the unit of the patch."""

@@ -198,7 +198,8 @@ class Images(ImageSource):
         for group in slices(len(needed), step):
             part = slice(first[group.start], ends[group.stop - 1])
             padded = self.on_host(needed[group]).read(slice(None))
-            windows = sliding_window_view(padded, geometry.patch_size, axis=(1, 2))
+            windows = sliding_window_view(padded, geometry.reach, axis=(1, 2))
+            windows = windows[..., :: geometry.dilation[0], :: geometry.dilation[1]]
             images = np.searchsorted(needed[group], image_rows[part])
             # The channels come before the sides of a window.
             patches[part] = np.moveaxis(windows[images, tops[part], lefts[part]], 1, -1)

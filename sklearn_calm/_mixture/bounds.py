@@ -177,15 +177,18 @@ def block_lengths(patches):
     """Lengths of blocks of raw patches: a view (block rows, block columns, rows, n, columns)."""
     images, geometry = patches.images, patches.geometry
     (n_rows, n_columns), (down, right) = geometry.map_shape, geometry.stride
-    height, width = (-(-side // BLOCKS) for side in geometry.patch_size)
+    block = tuple(-(-side // BLOCKS) for side in geometry.patch_size)
     counts = [len(block_starts(side)) for side in geometry.patch_size]
+    height, width = (side * gap for side, gap in zip(block, geometry.dilation, strict=True))
     # The last block of a side may reach beyond the patch and the image: it is a bound all the same.
     beyond = [
-        (0, n * side - patch)
-        for n, side, patch in zip(counts, (height, width), geometry.patch_size, strict=True)
+        (0, gap * (n * side - patch))
+        for n, side, patch, gap in zip(
+            counts, block, geometry.patch_size, geometry.dilation, strict=True
+        )
     ]
     squares = np.pad(np.square(images), ((0, 0), *beyond, (0, 0)))
-    window = PatchGeometry(squares.shape[1:], (height, width), (1, 1))
+    window = PatchGeometry(squares.shape[1:], block, (1, 1), dilation=geometry.dilation)
     lengths = np.sqrt(np.ascontiguousarray(box_sums(squares, window)))
     step, image_step, item = lengths.strides
     shape = (*counts, n_rows, len(images), n_columns)

@@ -217,7 +217,7 @@ def _map_extent(geometry):
 
     Each position covers one step around the centre of its patch.
     """
-    sides = zip(geometry.patch_size, geometry.stride, geometry.padding_before, strict=True)
-    top, left = ((patch - 1) / 2 - padding - step / 2 for patch, step, padding in sides)
+    sides = zip(geometry.reach, geometry.stride, geometry.padding_before, strict=True)
+    top, left = ((reach - 1) / 2 - padding - step / 2 for reach, step, padding in sides)
     n_rows, n_columns = geometry.map_shape
     return left, left + n_columns * geometry.stride[1], top + n_rows * geometry.stride[0], top

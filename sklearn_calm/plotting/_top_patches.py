@@ -56,6 +56,8 @@ class TopPatchesDisplay:
         Kernels of the m components.
     components : array-like of shape (m,) or None, default=None
         Numbers to write beside the kernels.
+    dilation : tuple (vertical, horizontal), default=(1, 1)
+        Step between the pixels of a patch. A frame is drawn around all of them.
 
     Attributes
     ----------
@@ -88,11 +90,13 @@ class TopPatchesDisplay:
         kernels: ArrayLike,
         *,
         components: ArrayLike | None = None,
+        dilation: tuple[int, int] = (1, 1),
     ) -> None:
         self.images: Any = images
         self.corners: Any = corners
         self.kernels: Any = kernels
         self.components: Any = components
+        self.dilation = dilation
 
     @classmethod
     def from_estimator(
@@ -144,6 +148,7 @@ class TopPatchesDisplay:
             corners * geometry.stride - np.asarray(geometry.padding_before),
             to_numpy(features.means_)[chosen],
             components=chosen,
+            dilation=geometry.dilation,
         ).plot(ax=ax, **options)
 
     def plot(
@@ -179,7 +184,9 @@ class TopPatchesDisplay:
         images, kernels, corners = map(to_numpy, (self.images, self.kernels, self.corners))
         bounds = limits(images)
         kernels = scaled(kernels, bounds) if shared_scale else stretched(kernels)
-        tiles = images if whole_images else _cut(images, corners, kernels.shape[1:3])
+        sides = zip(kernels.shape[1:3], self.dilation, strict=True)
+        reach = tuple(gap * (side - 1) + 1 for side, gap in sides)
+        tiles = images if whole_images else _cut(images, corners, reach, self.dilation)
         (m, n_patches), tiles = tiles.shape[:2], tiles.reshape(-1, *tiles.shape[2:])
         to_scale = scaled if whole_images or shared_scale else stretched
         tiles = to_scale(tiles, bounds)
@@ -194,19 +201,20 @@ class TopPatchesDisplay:
         if whole_images:
             for i, j in np.ndindex(m, n_patches):
                 corner = left + j * width, i * height
-                box = moved(_patch_box(tiles, corners[i, j], kernels.shape[1:3]), *corner)
+                box = moved(_patch_box(tiles, corners[i, j], reach), *corner)
                 draw_frame(self.ax_, box, color, within=(*corner, width, height))
         label(self.ax_.yaxis, (np.arange(m) + 0.5) * height, self.components, height)
         self.figure_ = self.ax_.figure
         return self
 
 
-def _cut(images, corners, size):
+def _cut(images, corners, size, dilation):
     """Patches of images (m, n_patches, ...), one each; zeros where they lie in the padding."""
     before = np.maximum(-corners.min(axis=(0, 1)), 0)
     after = np.maximum(corners.max(axis=(0, 1)) + size - images.shape[2:4], 0)
     added = [(0, 0), (0, 0), *zip(before, after, strict=True), (0, 0)]
     windows = sliding_window_view(np.pad(images, added), size, axis=(2, 3))
+    windows = windows[..., :: dilation[0], :: dilation[1]]
     i, j = np.indices(corners.shape[:2])
     rows, columns = np.moveaxis(corners + before, -1, 0)
     return np.moveaxis(windows[i, j, rows, columns], 2, -1)

@@ -58,6 +58,7 @@ SETTINGS = {
     "windows": {"pool_window": "gaussian", "pool_width": 0.7, "pool_grid": (2, 3)},
     "both": {"polarity": "both", "pool_window": "gaussian"},
     "soft sums": {"pooling": "logsumexp", "pool_window": "gaussian"},
+    "dilated": {"dilation": (2, 3), "stride": (3, 1)},
     "max": {"pooling": "max", "whiten": False, "assignment": "image", "padding": (0, 2)},
 }
 settings = pytest.mark.parametrize("setting", SETTINGS)

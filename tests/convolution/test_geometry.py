@@ -2,22 +2,35 @@ import numpy as np
 import pytest
 
 import _reference
-from _twins import EDGE_CASES, GEOMETRIES, HEIGHT, WIDTH
+from _twins import EDGE_CASES, GEOMETRIES, HEIGHT, WIDTH, with_dilation
 from sklearn_calm._convolution.geometry import PatchGeometry, even_edges, on_both_sides, slices
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES + EDGE_CASES)
 def test_geometry_is_that_of_the_literal_patches(geometry):
-    patch_size, stride, padding, n_channels = geometry
+    patch_size, stride, padding, n_channels, dilation = with_dilation(geometry)
     image = np.zeros((HEIGHT, WIDTH, n_channels))
-    found = PatchGeometry(image.shape, patch_size, stride, on_both_sides(padding))
-    patches = _reference.extract_patches(image, patch_size, stride, padding)
+    found = PatchGeometry(
+        image.shape, patch_size, stride, on_both_sides(padding), dilation=dilation
+    )
+    patches = _reference.extract_patches(image, patch_size, stride, padding, dilation)
     assert found.padded_shape == _reference.pad(image, padding).shape
     assert found.map_shape == patches.shape[:2]
     assert found.maps_shape(5, 3) == (patches.shape[0], 5, patches.shape[1], 3)
     assert found.n_positions == patches.shape[0] * patches.shape[1]
     assert found.kernel_shape == patches.shape[2:]
     assert found.patch_length == patches[0, 0].size
+
+
+@pytest.mark.parametrize("gap", [1, 2, 3, 4])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_rows_of_a_patch_follow_one_another(gap, step):
+    geometry = PatchGeometry((11, 4, 1), (3, 2), (step, 1), dilation=(gap, 1))
+    order, first_rows = geometry.row_order, geometry.first_rows
+    assert sorted(order) == list(range(11))
+    assert len(first_rows) == geometry.map_shape[0]
+    for y, first in enumerate(first_rows):
+        assert list(order[first : first + 3]) == [step * y + gap * i for i in range(3)]
 
 
 @pytest.mark.parametrize(("length", "parts"), [(6, 1), (6, 6), (7, 3), (8, 5), (1, 1)])

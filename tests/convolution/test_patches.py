@@ -20,11 +20,13 @@ def view(images, geometry, floor, patch_type=StripedPatches, scratch=None):
 def test_blocks_are_the_twin_patches(geometry, seed):
     images, geometry, X = make_images(np.random.default_rng(seed), geometry)
     expected = twin_patches(X, geometry, None)
-    blocks = view(images, geometry, None).blocks
+    patches = view(images, geometry, None)
+    blocks = patches.blocks
+    assert not blocks.flags.writeable
+    blocks = blocks if patches.order is None else blocks[patches.order]
     lines = blocks.reshape(*expected.shape[:3], geometry.patch_size[0], -1)
     assert_array_equal(lines[..., :-1].reshape(expected.shape), expected)
     assert_array_equal(lines[..., 0, -1], 1)
-    assert not blocks.flags.writeable
 
 
 @geometries

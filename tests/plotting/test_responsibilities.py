@@ -37,7 +37,7 @@ def test_responsibilities_lie_at_the_centres_of_patches(geometry):
     rows_and_columns = np.stack(np.indices(geometry.padded_shape[:2]), axis=-1)
     rows_and_columns -= geometry.padding_before
     patches = _reference.extract_patches(
-        rows_and_columns, geometry.patch_size, geometry.stride, (0, 0)
+        rows_and_columns, geometry.patch_size, geometry.stride, (0, 0), geometry.dilation
     )
     centres = patches.mean(axis=(2, 3))
     left, right, bottom, top = display.extent

@@ -15,9 +15,11 @@ def test_top_patches_are_the_nearest_to_the_mean(geometry, whiten, normalize):
     X = images(11, shape=(7, 9), seed=1).astype(np.float64)
     display = TopPatchesDisplay.from_estimator(model, X, components=[3, 1], n_patches=6)
     geometry, (floor, mean, whitener) = model._model.geometry, model._model.preprocessing
-    setting = _reference.Setting(*geometry[1:4], "patch", floor, mean, whitener)
+    setting = _reference.Setting(*geometry[1:4], "patch", floor, mean, whitener, geometry.dilation)
     y = np.stack([_reference.preprocessed_patches(image, setting) for image in X])
-    patches = np.stack([_reference.extract_patches(image, *geometry[1:4]) for image in X])
+    patches = np.stack(
+        [_reference.extract_patches(image, *geometry[1:4], geometry.dilation) for image in X]
+    )
     for row, component in enumerate([3, 1]):
         theta = model.means_[component].astype(np.float64).ravel()
         theta = _reference.preprocess(theta, None, mean, whitener)
