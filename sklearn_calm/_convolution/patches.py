@@ -9,7 +9,7 @@ are a plain slice of the stripes' columns, which BLAS multiplies in place (docs/
 eq. 15). The copy is `width` times the batch, where all patches would be `height * width` times.
 
 A line of dilated patches holds every dilation-th of these columns. Its rows are ordered by their
-remainder by the dilation, so that the rows of a patch follow one another (eq. 30).
+remainder by the dilation, so that the rows of a patch follow one another (eq. 32).
 """
 
 from typing import Any, Protocol
