@@ -15,6 +15,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
+import _paper
 import _reference
 from _models import (
     POOLINGS,
@@ -185,9 +186,9 @@ def test_the_paper_layer_is_the_papers():
     ).fit(X)
     padded = np.pad(X, ((0, 0), (2, 2), (2, 2)))
     for _ in range(3):
-        kernels = _reference.paper_em_pass(padded, kernels)
+        kernels = _paper.paper_em_pass(padded, kernels)
     assert_allclose(model.means_[..., 0], kernels, rtol=1e-9, atol=1e-12)
-    assert_allclose(model.transform(X), _reference.paper_features(padded, kernels), rtol=1e-9)
+    assert_allclose(model.transform(X), _paper.paper_features(padded, kernels), rtol=1e-9)
     assert_array_equal(model.weights_, np.full(5, 0.2))
     assert model.noise_variance_ == 1.0
     assert model.n_reseeded_ == 0

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import _paper
 import _reference
 from _twins import (
     ASSIGNMENTS,
@@ -416,11 +417,11 @@ def test_the_papers_pass_and_features(padding, seed):
     padded = np.stack([_reference.pad(image, padding)[..., 0] for image in problem.images.X])
     statistics = e_step(problem.padded, np.ones(5), layer)
     new = m_step(statistics, parameters, Preprocessing(), learn_weights=False, noise_variance=1.0)
-    expected = _reference.paper_em_pass(padded, kernels)
+    expected = _paper.paper_em_pass(padded, kernels)
     assert_allclose(new.means.reshape(kernels.shape), expected, rtol=1e-10)
     assert_array_equal(new.weights, parameters.weights)
     assert new.noise_variance == 1.0
     windows = Windows.from_grid("box", None, (1, 1), problem.model.geometry.map_shape)
     pooler = Pooler(POOLINGS["logsumexp"], windows)
     features = batch_features(slice(None), problem.images, layer, pooler)
-    assert_allclose(features, _reference.paper_features(padded, kernels), rtol=1e-10)
+    assert_allclose(features, _paper.paper_features(padded, kernels), rtol=1e-10)
