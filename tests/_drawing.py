@@ -7,10 +7,11 @@ from sklearn_calm.plotting import (
     KernelDisplay,
     LowerBoundDisplay,
     ResponsibilityDisplay,
+    ScoreMapDisplay,
     TopPatchesDisplay,
 )
 
-ALL = [KernelDisplay, LowerBoundDisplay, ResponsibilityDisplay, TopPatchesDisplay]
+ALL = [KernelDisplay, LowerBoundDisplay, ResponsibilityDisplay, ScoreMapDisplay, TopPatchesDisplay]
 OF_IMAGES = [ResponsibilityDisplay, TopPatchesDisplay]
 GEOMETRIES = [
     {"patch_size": 3},
@@ -36,7 +37,7 @@ def images(n=20, channels=1, shape=(6, 6), seed=0):
 
 def draw(display, model, X, **options):
     """The display of an estimator, whether or not it needs images."""
-    arguments = (model, X) if display in OF_IMAGES else (model,)
+    arguments = (model, X) if display in [*OF_IMAGES, ScoreMapDisplay] else (model,)
     return display.from_estimator(*arguments, **options)
 
 

@@ -138,7 +138,7 @@ class ResponsibilityDisplay:
             images.X.reshape(-1, *geometry.image_shape),
             maps[..., chosen],
             to_numpy(features.means_)[chosen],
-            extent=_map_extent(geometry),
+            extent=map_extent(geometry),
             components=chosen,
         ).plot(ax=ax, **options)
 
@@ -173,7 +173,7 @@ class ResponsibilityDisplay:
         images = scaled(images, bounds)
         kernels = scaled(kernels, bounds) if shared_scale else stretched(kernels)
         maps = np.clip(to_numpy(self.responsibilities), 0, 1)
-        (height, width), picture, overlay = self._boxes(images)
+        (height, width), picture, overlay = panel_boxes(images, self.extent)
         n, m = maps.shape[0], maps.shape[3]
         header = 0.75 * min(height, width)
         self.ax_ = canvas(ax, header + n * height, (m + 1) * width, images)
@@ -191,16 +191,17 @@ class ResponsibilityDisplay:
         self.figure_ = self.ax_.figure
         return self
 
-    def _boxes(self, images):
-        """Shape of a panel, and the boxes of image and map in it; both begin at its corner."""
-        (height, width), (left, right, bottom, top) = tile_shape(images), self.extent
-        # With padding, positions can lie outside of the image.
-        x0, x1 = min(left, -0.5), max(right, width - 0.5)
-        y0, y1 = min(top, -0.5), max(bottom, height - 0.5)
-        if are_signals(images):
-            y0, y1, top, bottom = -0.5, height - 0.5, -0.5, height - 0.5
-        picture = (-0.5 - x0, -0.5 - y0, width, height)
-        return (y1 - y0, x1 - x0), picture, (left - x0, top - y0, right - left, bottom - top)
+
+def panel_boxes(images, extent):
+    """Shape of a panel, and the boxes of image and map in it; both begin at its corner."""
+    (height, width), (left, right, bottom, top) = tile_shape(images), extent
+    # With padding, positions can lie outside of the image.
+    x0, x1 = min(left, -0.5), max(right, width - 0.5)
+    y0, y1 = min(top, -0.5), max(bottom, height - 0.5)
+    if are_signals(images):
+        y0, y1, top, bottom = -0.5, height - 0.5, -0.5, height - 0.5
+    picture = (-0.5 - x0, -0.5 - y0, width, height)
+    return (y1 - y0, x1 - x0), picture, (left - x0, top - y0, right - left, bottom - top)
 
 
 def _responsibilities(features, X):
@@ -212,7 +213,7 @@ def _responsibilities(features, X):
     return responsibilities(maps, features._model.cells).swapaxes(0, 1)
 
 
-def _map_extent(geometry):
+def map_extent(geometry):
     """Area that a map covers, in pixels of the unpadded image, for imshow.
 
     Each position covers one step around the centre of its patch.
