@@ -99,6 +99,12 @@ class ConvGMMFeatures(
         covariance. Without whitening, most kernels model smooth patches. Set it to False if kernels
         should look like patches, or if `score_samples` should be a likelihood of pixels.
 
+    symmetry : None, {"mirror", "rotation", "sign"} or tuple of these, default=None
+        Transformations under which a kernel may appear: "mirror", mirrored left to right, or
+        reversed if images are signals; "rotation", turned by 0, 90, 180 or 270 degrees; "sign",
+        negated. Several names stand for all their combinations, such as the eight of the square.
+        The layer applies each kernel under each transformation, and takes as much more time.
+
     reg_covar : float, default=0.1
         Ridge that is added to the covariance before whitening, relative to the mean variance. Use
         0.3 for hundreds of components, 1 for pen strokes, large patches and noisy images, and 10
@@ -133,6 +139,12 @@ class ConvGMMFeatures(
     pool_width : float, default=0.6
         Standard deviation of a Gaussian window, in units of the height of a region vertically and
         of its width horizontally. Values from 0.4 to 0.9 perform about equally.
+
+    pool_symmetry : {"image", "region"} or None, default="image"
+        How features of the transformations of a kernel become one. "image" transforms the grid
+        as the kernel: features of a turned image are those of the image. "region" pools within
+        each region: they are those of the turned regions. None keeps a feature of each
+        transformation. With ``pooling=None`` both are pooled position by position.
 
     polarity : {"positive", "both"}, default="positive"
         Which scores become features with ``pooling="triangle"``: "positive", those above the mean
@@ -212,11 +224,13 @@ class ConvGMMFeatures(
     noise_variance_ : float
         Variance of the noise, in the space of preprocessed patches.
 
-    conv_weight_ : ndarray of shape (n_components, height, width, n_channels)
+    conv_weight_ : ndarray of shape (n_kernels, height, width, n_channels)
         Weights of the convolution layer. With contrast normalisation, the output of the
         convolution is divided by the standard deviation of each patch before `conv_bias_` is added.
+        With `symmetry`, a component has one kernel for each transformation, one after the other;
+        otherwise `n_kernels` is `n_components`.
 
-    conv_bias_ : ndarray of shape (n_components,)
+    conv_bias_ : ndarray of shape (n_kernels,)
         Bias of the convolution layer.
 
     contrast_floor_ : float or None
@@ -305,6 +319,7 @@ class ConvGMMFeatures(
         assignment: Literal["image", "patch"] | tuple[int, int] = "patch",
         normalize: Literal["contrast"] | None = "contrast",
         whiten: bool = True,
+        symmetry: str | tuple[str, ...] | None = None,
         reg_covar: float = 0.1,
         noise_variance: Literal["auto"] | float = "auto",
         learn_weights: bool = True,
@@ -312,6 +327,7 @@ class ConvGMMFeatures(
         pool_grid: int | tuple[int, int] = 4,
         pool_window: Literal["auto", "box", "gaussian"] = "auto",
         pool_width: float = 0.6,
+        pool_symmetry: Literal["image", "region"] | None = "image",
         polarity: Literal["positive", "both"] = "positive",
         flatten: bool = True,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
@@ -337,6 +353,7 @@ class ConvGMMFeatures(
         self.assignment = assignment
         self.normalize = normalize
         self.whiten = whiten
+        self.symmetry = symmetry
         self.reg_covar = reg_covar
         self.noise_variance = noise_variance
         self.learn_weights = learn_weights
@@ -344,6 +361,7 @@ class ConvGMMFeatures(
         self.pool_grid = pool_grid
         self.pool_window = pool_window
         self.pool_width = pool_width
+        self.pool_symmetry = pool_symmetry
         self.polarity = polarity
         self.flatten = flatten
         self.init_params = init_params
@@ -436,7 +454,8 @@ class ConvGMMFeatures(
         Returns
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
-            Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``. With
+            Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``, and
+            one for each transformation with ``pool_symmetry=None``. With
             ``pooling=None`` the maps, (n, rows, columns, n_components); with ``flatten=False`` the
             pooled maps, (n, grid rows, grid columns, n_components). float64 for images of float64
             and of integers of 32 bits or more, else float32; of the library and on the device of X.
@@ -459,7 +478,8 @@ class ConvGMMFeatures(
         -------
         names : ndarray of str objects
             "convgmmfeatures_row0_column1_component2" and so on. With ``polarity="both"`` each
-            region has the names that end in "_positive" first and then those in "_negative".
+            region has the names that end in "_positive" first and then those in "_negative". With
+            ``pool_symmetry=None`` the names of components end in "_transformation0" and so on.
         """
         check_is_fitted(self)
         check_input_features(self, input_features)

@@ -18,7 +18,7 @@ from sklearn_calm._mixture.stepwise import stepwise_stage, stream_step
 from sklearn_calm._mixture.training import EM, Options, run
 from sklearn_calm._progress import Printer
 from sklearn_calm._state import fit_attributes, parameters_of, stream_attributes
-from sklearn_calm._validation import check_continued, check_init, grid_or_name
+from sklearn_calm._validation import check_continued, check_init, check_symmetry, grid_or_name
 
 
 def fit(features, images, task, *, continued, stepwise):
@@ -37,7 +37,7 @@ def fit(features, images, task, *, continued, stepwise):
     """
     rng = check_random_state(features.random_state)
     if continued:
-        check_continued(features.means_, features.n_components, images.geometry)
+        check_continued(features, images.geometry)
     known = features._model.preprocessing if continued else None
     prepared = prepare_images(features, images, rng, known)
     images = images.in_precision(prepared.sample.patches.dtype)
@@ -70,9 +70,10 @@ def partial_fit(features, images, *, first):
             features, prepared._replace(model=model), images.geometry, rng, n_starts=1
         )
     else:
-        check_continued(features.means_, features.n_components, images.geometry)
-        preprocessing = features._model.preprocessing
-        model = patch_model(images.geometry, grid_or_name(features.assignment), preprocessing)
+        check_continued(features, images.geometry)
+        _, _, preprocessing, symmetry = features._model
+        assignment = grid_or_name(features.assignment)
+        model = patch_model(images.geometry, assignment, preprocessing, symmetry)
         parameters = parameters_of(features, images.geometry)
     past = None if first else features._statistics
     n_steps = 1 if first else features.n_iter_ + 1
@@ -121,6 +122,7 @@ def prepare_images(features, images, rng, preprocessing=None):
         reg_covar=features.reg_covar,
         rng=rng,
         preprocessing=preprocessing,
+        symmetry=check_symmetry(features.symmetry, images.geometry),
     )
 
 
@@ -137,9 +139,10 @@ def starting_parameters(features, prepared, geometry, rng, continued=False, n_st
 
 def em_settings(features, images):
     """The options and the execution of EM, as the parameters of the estimator ask for them."""
+    n_kernels = features.n_components * check_symmetry(features.symmetry, images.geometry).order
     execution = Execution(
         workers_of(features, images),
-        batch_size_of(features, images, features.n_components),
+        batch_size_of(features, images, n_kernels),
         Scratch(),
     )
     return Options(features.learn_weights, features.noise_variance), execution
@@ -170,7 +173,8 @@ def warn_of_fit(first, best):
 def warn_of_zeros(features):
     """Warn of a pooling that compares the only component with itself."""
     pooling = POOLINGS.get(features.pooling)
-    if features.n_components == 1 and pooling is not None and pooling.rectified:
+    alone = features.n_components == 1 and features.symmetry is None
+    if alone and pooling is not None and pooling.rectified:
         _warn(
             f'n_components=1 with pooling="{features.pooling}" makes all features zero: each '
             'component is compared with the mean of all. Set pooling="logsumexp", or raise '

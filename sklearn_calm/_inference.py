@@ -22,12 +22,13 @@ from sklearn_calm._validation import find_pooler
 def pooled_features(features, images):
     """Features of images: `ConvGMMFeatures.transform`, once its input is checked."""
     model = features._model
-    pooler = find_pooler(features, model.geometry.map_shape)
+    pooler = find_pooler(features, model.geometry.map_shape, model.symmetry)
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
         return map_blocks(features, "transform", images, shape)
     layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
-    step = partial(batch_features, images=images, layer=layer, pooler=pooler)
+    order = tied_order(features)
+    step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)
     by_row = pools_by_row(layer, pooler)
     results = map_batches(features, step, images, images.home.dtype, by_row=by_row)
     return array_namespace(results).reshape(results, (len(images), *shape))
@@ -64,29 +65,37 @@ def score_maps(features, images):
 
 def features_shape(features, pooler, map_shape):
     """Shape of the features of one image."""
-    n_components = features.conv_bias_.shape[0]
+    n_kernels = features.conv_bias_.shape[0]
     if pooler is None:
-        return (*map_shape, n_components)
-    shape = pooler.features_shape(n_components)
+        return (*map_shape, n_kernels // tied_order(features))
+    shape = pooler.features_shape(n_kernels)
     return (math.prod(shape),) if features.flatten else shape
+
+
+def tied_order(features):
+    """Number of tied kernels that are pooled to one map of a component."""
+    return 1 if features.pool_symmetry is None else features._model.symmetry.order
 
 
 def feature_names(features):
     """Names of the columns of features, in their order."""
-    pooler = find_pooler(features, features._model.geometry.map_shape)
+    symmetry = features._model.symmetry
+    pooler = find_pooler(features, features._model.geometry.map_shape, symmetry)
     if pooler is None or not features.flatten:
         raise ValueError(
             "pooling=None and flatten=False give maps, which have no columns to name. Choose a "
             "pooling and flatten=True."
         )
-    n_components = features.conv_bias_.shape[0]
-    n_rows, n_columns, _ = pooler.features_shape(n_components)
+    kept = range(symmetry.order) if pooler.pool_symmetry is None else ()
+    transformations = [f"_transformation{g}" for g in kept] if len(kept) > 1 else [""]
+    n_rows, n_columns, _ = pooler.features_shape(features.conv_bias_.shape[0])
     prefix = type(features).__name__.lower()
     names = [
-        f"{prefix}_row{row}_column{column}_component{component}{polarity}"
+        f"{prefix}_row{row}_column{column}_component{component}{transformation}{polarity}"
         for row in range(n_rows)
         for column in range(n_columns)
         for polarity in (("_positive", "_negative") if pooler.both else ("",))
-        for component in range(n_components)
+        for component in range(features.means_.shape[0])
+        for transformation in transformations
     ]
     return np.asarray(names, dtype=object)

@@ -7,6 +7,7 @@ import numbers
 
 from sklearn_calm._convolution.geometry import PADDING_MODES
 from sklearn_calm._convolution.pooling import POOLINGS
+from sklearn_calm._convolution.symmetry import ORDERS
 from sklearn_calm._convolution.windows import WINDOWS
 from sklearn_calm._sklearn import Interval, StrOptions
 
@@ -28,6 +29,7 @@ PARAMETER_CONSTRAINTS = {
     "assignment": [StrOptions({"image", "patch"}), tuple, list],
     "normalize": [StrOptions({"contrast"}), None],
     "whiten": ["boolean"],
+    "symmetry": [StrOptions(set(ORDERS)), tuple, list, None],
     "reg_covar": [Interval(numbers.Real, 0, None, closed="left")],
     "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
     "learn_weights": ["boolean"],
@@ -35,6 +37,7 @@ PARAMETER_CONSTRAINTS = {
     "pool_grid": [POSITIVE_INT, tuple, list],
     "pool_window": [StrOptions({"auto", *WINDOWS})],
     "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
+    "pool_symmetry": [StrOptions({"image", "region"}), None],
     "polarity": [StrOptions({"positive", "both"})],
     "flatten": ["boolean"],
     "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],

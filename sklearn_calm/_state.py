@@ -15,6 +15,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_calm._arrays.namespace import FOLLOWED, library_of, to_numpy
 from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
+from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import SufficientStatistics, per_image
 from sklearn_calm._mixture.model import ConvLayer, MixtureParameters, PatchModel, conv_layer
@@ -22,7 +23,7 @@ from sklearn_calm._mixture.preprocessing import Preprocessing
 from sklearn_calm._sklearn import without_run
 
 VERSION = "_sklearn_calm_version"
-OURS = (Cells, ConvLayer, PatchGeometry, PatchModel, Preprocessing, SufficientStatistics)
+OURS = (Cells, ConvLayer, PatchGeometry, PatchModel, Preprocessing, SufficientStatistics, Symmetry)
 
 
 def layer_attributes(parameters, model, home):
@@ -172,6 +173,8 @@ def restored(state, version, name):
             _geometry(model["geometry"]),
             Cells(**model["cells"]),
             Preprocessing(**model["preprocessing"]),
+            # Files of older versions have none.
+            Symmetry(*(tuple(part) for part in model.get("symmetry", {}).values())),
         )
         # Files of older versions hold more of a layer.
         state["_layer"] = ConvLayer(*(state["_layer"][field] for field in ConvLayer._fields))

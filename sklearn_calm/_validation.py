@@ -10,6 +10,7 @@ from sklearn_calm._arrays.door import as_array, refuse_no_numbers, unmasked
 from sklearn_calm._arrays.namespace import array_namespace, is_dask, library_of, to_numpy
 from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
+from sklearn_calm._convolution.symmetry import ORDERS, Symmetry
 from sklearn_calm._convolution.windows import Windows
 from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
 from sklearn_calm._sklearn import check_same_namespace, check_sample_weight, output_config
@@ -72,7 +73,7 @@ def check_geometry(X, estimator):
         grid = getattr(estimator, name)
         if not isinstance(grid, str):
             check_grid(name, grid, geometry.map_shape)
-    find_pooler(estimator, geometry.map_shape)
+    find_pooler(estimator, geometry.map_shape, check_symmetry(estimator.symmetry, geometry))
     if X.shape[0] * geometry.n_positions < estimator.n_components:
         raise ValueError(
             f"n_samples={X.shape[0]} image(s) of {geometry.n_positions} patch(es) each are too few "
@@ -156,14 +157,45 @@ def check_shape(X, image_shape, name):
         )
 
 
-def check_continued(means, n_components, geometry):
+def check_continued(features, geometry):
     """Whether the kernels that were learned are those that the parameters now ask for."""
-    expected = (n_components, *geometry.kernel_shape)
-    if means.shape != expected:
+    expected = (features.n_components, *geometry.kernel_shape)
+    if features.means_.shape != expected:
         raise ValueError(
-            f"The model to go on from has means_ of shape {means.shape}; n_components, patch_size "
-            f"and the images now ask for {expected}. Restore them, or start anew from a clone."
+            f"The model to go on from has means_ of shape {features.means_.shape}; n_components, "
+            f"patch_size and the images now ask for {expected}. Restore them, or start anew from a "
+            "clone."
         )
+    known = features._model.symmetry.names
+    if check_symmetry(features.symmetry, geometry).names != known:
+        raise ValueError(
+            f"The model to go on from was fitted with symmetry={known or None}; now "
+            f"symmetry={features.symmetry!r}. Restore it, or start anew from a clone."
+        )
+
+
+def check_symmetry(symmetry, geometry):
+    """The symmetry of kernels that a name, or several names, stand for."""
+    if symmetry is None:
+        return Symmetry()
+    names = (symmetry,) if isinstance(symmetry, str) else tuple(symmetry)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(ORDERS):
+        raise ValueError(
+            f"symmetry={symmetry!r}: expected None, one of {', '.join(map(repr, ORDERS))}, or a "
+            "tuple of them, each at most once."
+        )
+    height, width, _ = geometry.kernel_shape
+    if "rotation" in names and (height != width or height == 1):
+        raise ValueError(
+            f"symmetry={symmetry!r} with patches of {height} x {width}: quarter turns need square "
+            'patches of 2 x 2 or more. Change patch_size, or leave "rotation" out.'
+        )
+    if "mirror" in names and width == 1:
+        raise ValueError(
+            f"symmetry={symmetry!r} with patches of width 1, which are their own mirror images. "
+            'Make patch_size larger, or leave "mirror" out.'
+        )
+    return Symmetry(tuple(name for name in ORDERS if name in names), geometry.kernel_shape)
 
 
 def check_init(init_params, n_components, geometry):
@@ -245,8 +277,16 @@ def check_grid(name, grid, map_shape):
     return grid
 
 
-def find_pooler(estimator, map_shape):
-    """What an estimator pools maps by; None where the maps are its features."""
+def find_pooler(estimator, map_shape, symmetry):
+    """What an estimator pools maps by; None where the maps are its features.
+
+    Parameters
+    ----------
+    estimator : ConvGMMFeatures
+    map_shape : tuple (rows, columns)
+    symmetry : Symmetry
+        Of the kernels.
+    """
     pooling, window = POOLINGS.get(estimator.pooling), estimator.pool_window
     if estimator.polarity == "both" and not (pooling and pooling.rectified):
         raise ValueError(
@@ -263,7 +303,14 @@ def find_pooler(estimator, map_shape):
         )
     grid = check_grid("pool_grid", estimator.pool_grid, map_shape)
     windows = Windows.from_grid(window, estimator.pool_width, grid, map_shape)
-    return Pooler(pooling, windows, estimator.polarity == "both")
+    if "rotation" in symmetry.names and estimator.pool_symmetry == "image" and len(set(grid)) > 1:
+        raise ValueError(
+            f'pool_symmetry="image" with a grid of {grid[0]} x {grid[1]} regions, which quarter '
+            'turns do not keep. Make pool_grid square, or set pool_symmetry="region".'
+        )
+    symmetry = symmetry._replace(shape=(*grid, 1))
+    both = estimator.polarity == "both"
+    return Pooler(pooling, windows, both, symmetry, estimator.pool_symmetry)
 
 
 def grid_or_name(assignment):

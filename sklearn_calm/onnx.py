@@ -12,7 +12,7 @@ from sklearn_calm._arrays.door import as_array
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
-from sklearn_calm._inference import features_shape
+from sklearn_calm._inference import features_shape, tied_order
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
@@ -22,6 +22,7 @@ from sklearn_calm._validation import (
     check_geometry,
     check_n_images,
     check_shape,
+    check_symmetry,
     find_pooler,
     grid_or_name,
 )
@@ -33,6 +34,13 @@ __all__ = ["register", "to_onnx"]
 
 # Name under which skl2onnx keeps the converter.
 ALIAS = "SklearnCalmConvGMMFeatures"
+# Nodes that reduce features of tied kernels.
+REDUCTIONS = {
+    "logsumexp": "ReduceLogSumExp",
+    "max": "ReduceMax",
+    "mean": "ReduceMean",
+    "sum": "ReduceSum",
+}
 # From here on every reduction takes its axes as an input.
 LEAST_OPSET = 18
 # What skl2onnx has tensors for, that can be images.
@@ -203,12 +211,16 @@ def _is_wide(tensor_type):
 def _output_shape(model):
     """Shape of the features of one image."""
     map_shape = _fitted_geometry(model).map_shape
-    return features_shape(model, find_pooler(model, map_shape), map_shape)
+    return features_shape(model, _pooler(model, map_shape), map_shape)
+
+
+def _pooler(model, map_shape):
+    return find_pooler(model, map_shape, model._model.symmetry)
 
 
 def _fitted_geometry(model):
     """Derive the geometry of a fitted model from its parameters."""
-    n_components, *kernel_shape = model.conv_weight_.shape
+    n_components, *kernel_shape = model.means_.shape
     X = np.broadcast_to(np.float32(0), (model.n_components, *model.image_shape_))
     geometry = check_geometry(X, model)
     if (model.n_components, *geometry.kernel_shape) != (n_components, *kernel_shape):
@@ -216,6 +228,11 @@ def _fitted_geometry(model):
             f"The parameters ask for kernels of shape {geometry.kernel_shape}, {model.n_components}"
             f" of them; the model was fitted to {n_components} of {tuple(kernel_shape)}. Restore "
             "them, or fit anew."
+        )
+    if check_symmetry(model.symmetry, geometry) != model._model.symmetry:
+        raise ValueError(
+            f"symmetry={model.symmetry!r}; the model was fitted with "
+            f"symmetry={model._model.symmetry.names or None}. Restore it, or fit anew."
         )
     return geometry
 
@@ -281,9 +298,9 @@ class _Nodes:
 
 
 def _layer(model):
-    n_components = len(model.conv_bias_)
+    n_kernels = len(model.conv_bias_)
     return ConvLayer(
-        to_numpy(model.conv_weight_).reshape(n_components, -1).astype(np.float64),
+        to_numpy(model.conv_weight_).reshape(n_kernels, -1).astype(np.float64),
         to_numpy(model.conv_bias_).astype(np.float64),
     )
 
@@ -328,10 +345,9 @@ def _images(nodes, variable, geometry, scale, *, centre):
 
 
 def _maps(nodes, images, layer, model, geometry, scale):
-    """Apply the layer, as the pooling wants it: (n, n_components, rows, columns)."""
-    n_components = len(layer.bias)
-    layer = folded(layer, find_pooler(model, geometry.map_shape))
-    weight = layer.weight.reshape(n_components, *geometry.kernel_shape).transpose(0, 3, 1, 2)
+    """Apply the layer, as the pooling wants it: (n, n_kernels, rows, columns)."""
+    layer = folded(layer, _pooler(model, geometry.map_shape))
+    weight = layer.weight.reshape(-1, *geometry.kernel_shape).transpose(0, 3, 1, 2)
     if model.contrast_floor_ is None:
         weight = weight / scale  # else it is of normalised patches
     weight, bias = weight.astype(np.float32), layer.bias.astype(np.float32)
@@ -360,9 +376,14 @@ def _deviation(nodes, images, contrast_floor, geometry, window):
 
 def _features(nodes, maps, model, geometry):
     """Pool the maps, or give them as they are."""
-    pooler = find_pooler(model, geometry.map_shape)
+    pooler, order = _pooler(model, geometry.map_shape), tied_order(model)
     if pooler is None:
-        return nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
+        maps = nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
+        if order == 1:
+            return maps
+        tied = np.asarray([0, *geometry.map_shape, -1, order], np.int64)
+        maps = nodes("Reshape", maps, tied)
+        return nodes("ReduceLogSumExp", maps, np.asarray([4], np.int64), keepdims=0)
     if pooler.pooling.shares is not None:
         cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
         cells = share_cells(pooler.pooling, cells, geometry.map_shape)
@@ -373,7 +394,18 @@ def _features(nodes, maps, model, geometry):
         maps = nodes("Relu", maps)
     pooled = pooler.pooling.add_nodes(nodes, maps, pooler.windows)
     pooled = nodes("Transpose", pooled, perm=[0, ROW, COLUMN, COMPONENT])
+    if order > 1:
+        pooled = _over_symmetry(nodes, pooled, pooler, len(model.conv_bias_))
     return nodes("Reshape", pooled, np.asarray([0, *_output_shape(model)], np.int64))
+
+
+def _over_symmetry(nodes, pooled, pooler, n_kernels):
+    """Reduce features of tied kernels to those of their components: (n, features)."""
+    orbits = pooler.orbits(n_kernels)
+    rows = nodes("Reshape", pooled, np.asarray([0, orbits.size], np.int64))
+    rows = nodes("Gather", rows, orbits.ravel(), axis=1)
+    rows = nodes("Reshape", rows, np.asarray([0, *orbits.shape], np.int64))
+    return nodes(REDUCTIONS[pooler.pooling.over_symmetry], rows, np.asarray([1]), keepdims=0)
 
 
 def _responsibilities(nodes, maps, cells):

@@ -1,7 +1,8 @@
 """From score maps to features: the poolings, one entry of a table each.
 
 Each component of a map is reduced to one number per region of a grid, whose windows may overlap
-(docs/mathematics.rst, eqs. 17 to 20, 27 and 28). To add a pooling, add an entry to `POOLINGS`, an
+(docs/mathematics.rst, eqs. 17 to 20, 27 and 28). Tied kernels may be reduced to one feature of
+their component as well (eqs. 35 and 36). To add a pooling, add an entry to `POOLINGS`, an
 equation to the mathematics page and a literal twin to tests/_reference.py.
 """
 
@@ -16,12 +17,14 @@ from sklearn_calm._arrays.namespace import (
     array_namespace,
     empty,
     exp_in_place,
+    indices,
     like,
     matmul_into,
     minimum_into,
     rectify,
 )
 from sklearn_calm._convolution.geometry import even_edges
+from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._convolution.windows import Windows
 
 # Output rows that are added to the regions by one product: fewer take longer, more take memory.
@@ -54,6 +57,8 @@ class Pooling(NamedTuple):
     weighted: bool = True
     # The window that "auto" stands for.
     auto_window: str = "gaussian"
+    # How features of tied kernels are reduced to one of their component.
+    over_symmetry: Literal["logsumexp", "max", "mean", "sum"] = "mean"
 
 
 class Pooler(NamedTuple):
@@ -62,11 +67,27 @@ class Pooler(NamedTuple):
     pooling: Pooling
     windows: Windows
     both: bool = False  # polarities: what is negative counts as well, in features of its own
+    symmetry: Symmetry = Symmetry()  # of the regions and of the kernels
+    # Whether tied kernels become one feature, with the regions transformed as the kernels are
+    # ("image") or not ("region"); None keeps a feature for each.
+    pool_symmetry: Literal["image", "region"] | None = None
 
-    def features_shape(self, n_components):
+    def features_shape(self, n_kernels):
         """Shape of the features of one image: (grid rows, grid columns, channels)."""
-        n_channels = 2 * n_components if self.both else n_components
+        n_channels = n_kernels if self.pool_symmetry is None else n_kernels // self.symmetry.order
+        n_channels = 2 * n_channels if self.both else n_channels
         return self.windows.log_rows.shape[0], self.windows.log_columns.shape[0], n_channels
+
+    def orbits(self, n_kernels):
+        """Features of kernels that make a feature of a component: (transformations, features)."""
+        n_regions = self.windows.log_rows.shape[0] * self.windows.log_columns.shape[0]
+        order = self.symmetry.order
+        shape = (n_regions, 2 if self.both else 1, n_kernels // order, order)
+        features = np.arange(math.prod(shape)).reshape(shape)
+        regions = np.tile(np.arange(n_regions), (order, 1))
+        if self.pool_symmetry == "image":
+            regions = self.symmetry.inverses
+        return np.stack([features[regions[g], ..., g].ravel() for g in range(order)])
 
 
 def pool(maps, pooler):
@@ -118,6 +139,40 @@ def _rectified(rows, both):
             yield (rectify(row, zeros), 1), (negative, -1)
         else:
             yield ((rectify(row, zeros), 1),)
+
+
+def pool_symmetry(features, pooler, n_kernels):
+    """Reduce features of tied kernels to those of their components (eqs. 35 and 36).
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features)
+    pooler : Pooler
+    n_kernels : int
+    """
+    if pooler.pool_symmetry is None or pooler.symmetry.order == 1:
+        return features
+    xp = array_namespace(features)
+    tied = xp.stack(
+        [
+            xp.take(features, indices(columns, features), axis=1)
+            for columns in pooler.orbits(n_kernels)
+        ]
+    )
+    if pooler.pooling.over_symmetry == "logsumexp":
+        return _log_sum(tied, axis=0)
+    return getattr(xp, pooler.pooling.over_symmetry)(tied, axis=0)
+
+
+def tied_maps(maps, order):
+    """The log joint of components from that of their tied kernels: (..., K) of (..., K * order).
+
+    The maps are overwritten.
+    """
+    if order == 1:
+        return maps
+    xp = array_namespace(maps)
+    return _log_sum(xp.reshape(maps, (*maps.shape[:-1], -1, order)), axis=-1)
 
 
 def less_mean(layer):
@@ -254,9 +309,9 @@ def reduce_regions(nodes, reduction, maps, edges):
 
 
 POOLINGS = {
-    "logsumexp": Pooling(_logsumexp, _add_logsumexps, auto_window="box"),
-    "max": Pooling(_max, _add_maxima, weighted=False, auto_window="box"),
-    "mean": Pooling(_mean, _add_means, shares="cell"),
-    "tempered": Pooling(_mean, _add_means, fold=tempered, shares="position"),
+    "logsumexp": Pooling(_logsumexp, _add_logsumexps, auto_window="box", over_symmetry="logsumexp"),
+    "max": Pooling(_max, _add_maxima, weighted=False, auto_window="box", over_symmetry="max"),
+    "mean": Pooling(_mean, _add_means, shares="cell", over_symmetry="sum"),
+    "tempered": Pooling(_mean, _add_means, fold=tempered, shares="position", over_symmetry="sum"),
     "triangle": Pooling(_mean, _add_means, fold=less_mean, rectified=True),
 }

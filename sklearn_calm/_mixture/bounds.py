@@ -82,15 +82,15 @@ def grouped(lengths, offsets):
     )
 
 
-def bounds_pay(images, model, n_components):
+def bounds_pay(images, model, n_kernels):
     """Whether bounds save time, and fit in memory."""
     geometry = model.geometry
     return (
-        not fourier.pays(geometry, n_components)
+        not fourier.pays(geometry, n_kernels)
         and images.in_memory
         and images.placement.is_numpy
         and model.cells.sizes.min() >= LEAST_POSITIONS
-        and geometry.patch_length * n_components >= LEAST_PRODUCTS
+        and geometry.patch_length * n_kernels >= LEAST_PRODUCTS
         and 4 * len(images) * geometry.n_positions <= MOST_BYTES
     )
 

@@ -27,7 +27,10 @@ WEIGHT_FLOOR = 1e-10
 
 
 class SufficientStatistics(NamedTuple):
-    """What an M-step needs of the data: sums over weighted images, so they add over batches."""
+    """What an M-step needs of the data: sums over weighted images, so they add over batches.
+
+    Tied kernels share the sums of their component.
+    """
 
     sums: np.ndarray  # (K, D), S_k = sum of responsibilities times x~_u
     counts: np.ndarray  # (K,), N_k = sum of responsibilities
@@ -59,7 +62,7 @@ def blend(old, new, rate):
 
 
 def e_step(images, sample_weight, layer, *, with_energy=True):
-    """Sufficient statistics of a batch (eqs. 4 and 5).
+    """Sufficient statistics of a batch (eqs. 4, 5 and 31).
 
     Parameters
     ----------
@@ -84,8 +87,8 @@ def collect(patches, posterior, images, sample_weight, model, *, with_energy=Tru
         sums, counts = patches.gather(positions, exponentials, scale)
     n_images = float(sample_weight.sum())
     return SufficientStatistics(
-        sums=to_numpy(sums).astype(np.float64),
-        counts=to_numpy(counts).astype(np.float64),
+        sums=model.symmetry.fold(to_numpy(sums).astype(np.float64)),
+        counts=to_numpy(counts).astype(np.float64).reshape(-1, model.symmetry.order).sum(axis=1),
         log_normalizer=float(sample_weight @ log_normalizers),
         energy=float(sample_weight @ energies(images, model)) if with_energy else 0.0,
         n_values=model.n_values * n_images,

@@ -1,7 +1,7 @@
 """What a fitted layer says of images: features, log-likelihoods."""
 
 from sklearn_calm._arrays.namespace import array_namespace, copied, rectify
-from sklearn_calm._convolution.pooling import pool, pool_rectified
+from sklearn_calm._convolution.pooling import pool, pool_rectified, pool_symmetry, tied_maps
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import cell_log_likelihoods, log_likelihoods
 from sklearn_calm._mixture.model import log_joint
@@ -23,17 +23,24 @@ def pools_by_row(layer, pooler):
     return pooler is not None and pooler.pooling.rectified and layer.is_striped
 
 
-def batch_features(image_rows, images, layer, pooler):
+def batch_features(image_rows, images, layer, pooler, *, order=1):
     """Features of a batch of images: (n, n_features), or maps where there is no pooler.
 
-    The layer is that of `feature_layer`.
+    The layer is that of `feature_layer`. Maps are those of components, of `order` tied kernels
+    each.
     """
     patches = layer.view(images.read(image_rows))
-    if pooler is not None and pooler.pooling.rectified:
+    if pooler is None:
+        maps = tied_maps(log_joint(patches, layer), order)
+        return copied(array_namespace(maps).permute_dims(maps, (1, 0, 2, 3)))
+    return pool_symmetry(_pooled(patches, layer, pooler), pooler, layer.bias.shape[0])
+
+
+def _pooled(patches, layer, pooler):
+    """Features of all kernels."""
+    if pooler.pooling.rectified:
         return _rectified_features(patches, layer, pooler)
     maps = log_joint(patches, layer)
-    if pooler is None:
-        return copied(array_namespace(maps).permute_dims(maps, (1, 0, 2, 3)))
     if pooler.pooling.shares is not None:
         cells = share_cells(pooler.pooling, layer.model.cells, patches.geometry.map_shape)
         maps = responsibilities(maps, cells)

@@ -15,6 +15,7 @@ from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.moments import centred, square_norms
 from sklearn_calm._convolution.patches import Patches, StripedPatches
+from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.preprocessing import Preprocessing
 
@@ -25,6 +26,7 @@ class PatchModel(NamedTuple):
     geometry: PatchGeometry
     cells: Cells
     preprocessing: Preprocessing
+    symmetry: Symmetry = Symmetry()  # of kernels
 
     @property
     def counts_pixels(self):
@@ -53,7 +55,10 @@ class MixtureParameters(NamedTuple):
 
 
 class ConvLayer(NamedTuple):
-    """The log joint as a convolution layer: weights (K, D) and bias (K,)."""
+    """The log joint as a convolution layer: weights (K, D) and bias (K,).
+
+    Kernels that are tied are K for each transformation, those of a component together.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -97,7 +102,7 @@ class PreparedLayer(NamedTuple):
 
 
 def conv_layer(parameters, model):
-    """The convolution layer whose output is the log joint, of all k and u (eq. 13)."""
+    """The convolution layer whose output is the log joint, of all k and u (eqs. 13 and 30)."""
     means, weights, noise_variance = parameters
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     centres = model.preprocessing.whiten(means)
@@ -110,7 +115,9 @@ def conv_layer(parameters, model):
         bias -= kernels @ mean
     if model.preprocessing.contrast_floor is not None:
         kernels = centred(kernels)
-    return ConvLayer(kernels, bias)
+    # The preprocessing commutes with the transformations (eq. 33), so they may come last.
+    bias = np.repeat(bias - np.log(model.symmetry.order), model.symmetry.order)
+    return ConvLayer(model.symmetry.expand(kernels), bias)
 
 
 def log_joint(patches, layer):

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import linalg
 
 from sklearn_calm._convolution.geometry import slices
+from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 
 # The variance that is added to that of every patch, as a share of the mean variance of a patch.
 CONTRAST_FLOOR = 0.01
@@ -48,6 +49,14 @@ class PatchMoments(NamedTuple):
     def merge(self, other):
         return PatchMoments(*(a + b for a, b in zip(self, other, strict=True)))
 
+    def averaged(self, symmetry):
+        """Mean moments of the patches under all transformations of a symmetry (eq. 32)."""
+        if symmetry.order == 1:
+            return self
+        total = symmetry.expand(self.total[None]).mean(axis=0)
+        second = sum(self.second[np.ix_(places, places)] for places in symmetry.permutations)
+        return PatchMoments(self.weight, total, second / symmetry.order)
+
 
 def working_precision(patches, weights, *, normalize):
     """The precision that holds the squares of raw patches (m, D): theirs, or float64.
@@ -85,13 +94,16 @@ def layer_precision(layer, contrast_floor):
     return np.dtype(np.float32 if largest < LEAST_SQUARE**-0.5 else np.float64)
 
 
-def fit_preprocessing(patches, weights, *, normalize, whiten, reg_covar):
-    """The preprocessing of raw patches (m, D) with weights (m,)."""
+def fit_preprocessing(patches, weights, *, normalize, whiten, reg_covar, symmetry=NO_SYMMETRY):
+    """The preprocessing of raw patches (m, D) with weights (m,).
+
+    It commutes with the transformations of the symmetry (eq. 33).
+    """
     floor = contrast_floor(patches, weights) if normalize == "contrast" else None
     if not whiten:
         return Preprocessing(floor)
     moments = patch_moments(normalize_contrast(patches, floor), weights)
-    return Preprocessing(floor, *whitening(moments, reg_covar))
+    return Preprocessing(floor, *whitening(moments.averaged(symmetry), reg_covar))
 
 
 def normalize_contrast(patches, floor):

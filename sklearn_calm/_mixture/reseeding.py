@@ -59,8 +59,11 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
         cost = cost + 2 * unit
     else:
         share = np.full(len(image_rows), parameters.weights[dead].min())
-    gains, positions = _gains(images, image_rows, share, parameters, model, batch_size)
-    chosen = _best_distinct(images, image_rows, positions, unit * gains - cost, len(dead))
+    # A new component explains its patch as it is under one transformation of several.
+    one = share / model.symmetry.order
+    gains, positions = _gains(images, image_rows, one, parameters, model, batch_size)
+    worth = unit * gains - cost
+    chosen = _best_distinct(images, image_rows, positions, worth, len(dead), model.symmetry)
     if not len(chosen):
         return parameters, 0
     patches = images.patches(image_rows[chosen], positions[chosen]).astype(np.float64)
@@ -100,11 +103,14 @@ def _gains(images, image_rows, share, parameters, model, batch_size):
     return gains, positions
 
 
-def _best_distinct(images, image_rows, positions, worth, most):
-    """The images of highest worth, no two of which give the same patch, in ascending order."""
+def _best_distinct(images, image_rows, positions, worth, most, symmetry):
+    """The images of highest worth, no two of which give the same patch, in ascending order.
+
+    Patches that the symmetry turns into one another are the same.
+    """
     candidates = np.argsort(-worth, kind="stable")[: 4 * most]
     candidates = np.sort(candidates[worth[candidates] > 0])
     patches = images.patches(image_rows[candidates], positions[candidates])
-    _, first = np.unique(patches, axis=0, return_index=True)
+    _, first = np.unique(symmetry.canonical(patches), axis=0, return_index=True)
     candidates = candidates[first]
     return np.sort(candidates[np.argsort(-worth[candidates], kind="stable")][:most])

@@ -12,6 +12,8 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import gen_batches
 
+from sklearn_calm._convolution.symmetry import NO_SYMMETRY
+
 # Patches that a sample holds at most, and values: 128 MiB of float32.
 MAX_PATCHES = 400_000
 MAX_VALUES = 2**25
@@ -76,7 +78,7 @@ def join_equal(rows, weights):
     return order[new], np.add.reduceat(weights[order], np.flatnonzero(new))
 
 
-def starting_means(init, sample, preprocessing, n_components, rng):
+def starting_means(init, sample, preprocessing, n_components, rng, symmetry=NO_SYMMETRY):
     """Means (K, D) of normalised patches to start EM from.
 
     Parameters
@@ -87,13 +89,15 @@ def starting_means(init, sample, preprocessing, n_components, rng):
     preprocessing : Preprocessing
     n_components : int
     rng : numpy.random.RandomState
+    symmetry : Symmetry
+        Patches that it turns into one another count as equal.
     """
     if not isinstance(init, str):
         return np.asarray(init, dtype=np.float64)
     if init == "random":
         return rng.standard_normal((n_components, sample.patches.shape[1]))
     most = max(10_000, 20 * n_components)
-    patches, weights = sample.patches, sample.weights
+    patches, weights = symmetry.canonical(sample.patches), sample.weights
     if sample.complete:
         patches, weights = distinct(patches, weights)
     if len(patches) > most:
@@ -109,10 +113,10 @@ def starting_means(init, sample, preprocessing, n_components, rng):
     seeds = patches[np.resize(chosen, n_components)].astype(np.float64)
     if preprocessing.whitener is None:
         return seeds
-    return drawn_in(seeds, patches, weights, preprocessing)
+    return drawn_in(seeds, patches, weights, preprocessing, symmetry)
 
 
-def drawn_in(seeds, patches, weights, preprocessing):
+def drawn_in(seeds, patches, weights, preprocessing, symmetry=NO_SYMMETRY):
     """Seeds (K, D) moved towards the mean, as far as their whitened length asks (eq. 24).
 
     In many dimensions a patch is far from all others, and one that is far from the mean too stays
@@ -122,7 +126,7 @@ def drawn_in(seeds, patches, weights, preprocessing):
     """
     points = preprocessing.whiten(patches)
     centres = preprocessing.whiten(seeds)
-    errors = least_square_distances(points, centres)
+    errors = least_square_distances(points, preprocessing.whiten(symmetry.expand(seeds)))
     square = np.average(np.square(points).sum(axis=1), weights=weights)
     error = np.average(errors, weights=weights)
     if error <= 0:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sklearn_calm._arrays.execution import single_threaded_blas
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 from sklearn_calm._images.reader import Images
 from sklearn_calm._images.source import ImageSource
 from sklearn_calm._mixture.cells import Cells
@@ -53,7 +54,17 @@ class Prepared(NamedTuple):
 
 
 @single_threaded_blas()
-def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocessing=None):
+def prepare(
+    images,
+    assignment,
+    *,
+    normalize,
+    whiten,
+    reg_covar,
+    rng,
+    preprocessing=None,
+    symmetry=NO_SYMMETRY,
+):
     """Sample patches, and fit their preprocessing unless it is given."""
     sample = sample_patches(images, rng, None if assignment == "patch" else SEED_PATCHES)
     precision = working_precision(sample.patches, sample.weights, normalize=normalize)
@@ -62,23 +73,29 @@ def prepare(images, assignment, *, normalize, whiten, reg_covar, rng, preprocess
         sample = sample._replace(patches=sample.patches.astype(precision))
     if preprocessing is None:
         preprocessing = fit_preprocessing(
-            sample.patches, sample.weights, normalize=normalize, whiten=whiten, reg_covar=reg_covar
+            sample.patches,
+            sample.weights,
+            normalize=normalize,
+            whiten=whiten,
+            reg_covar=reg_covar,
+            symmetry=symmetry,
         )
-    whole = patch_model(images.geometry, assignment, preprocessing)
+    whole = patch_model(images.geometry, assignment, preprocessing, symmetry)
     normalized = normalize_contrast(sample.patches, preprocessing.contrast_floor)
     sampled = sample._replace(patches=normalized)
     if assignment != "patch" or sample.complete:
         return Prepared(images, whole, whole, sampled, 1.0)
     geometry = PatchGeometry(whole.geometry.kernel_shape, whole.geometry.patch_size, (1, 1))
-    model = patch_model(geometry, assignment, preprocessing._replace(contrast_floor=None))
+    normal = preprocessing._replace(contrast_floor=None)
+    model = patch_model(geometry, assignment, normal, symmetry)
     patches = Images(images.placement.asarray(normalized), geometry)
     return Prepared(patches, model, whole, sampled, float(images.geometry.n_positions))
 
 
-def patch_model(geometry, assignment, preprocessing):
+def patch_model(geometry, assignment, preprocessing, symmetry=NO_SYMMETRY):
     """The model of images of the geometry given."""
     cells = Cells.from_assignment(assignment, geometry.map_shape)
-    return PatchModel(geometry, cells, preprocessing)
+    return PatchModel(geometry, cells, preprocessing, symmetry)
 
 
 @single_threaded_blas()
@@ -98,7 +115,7 @@ def start(sample, model, n_components, init, noise_variance, rng):
         since most patches are background.
     rng : numpy.random.RandomState
     """
-    means = starting_means(init, sample, model.preprocessing, n_components, rng)
+    means = starting_means(init, sample, model.preprocessing, n_components, rng, model.symmetry)
     if noise_variance == "auto":
         noise_variance = _starting_noise(means, sample, model, rng)
     return MixtureParameters(means, np.full(n_components, 1 / n_components), noise_variance)
@@ -112,7 +129,7 @@ def _starting_noise(means, sample, model, rng):
     squares = np.square(points).mean(axis=1)
     errors = squares
     if model.cells.n_cells == model.geometry.n_positions:
-        centres = model.preprocessing.whiten(means)
+        centres = model.preprocessing.whiten(model.symmetry.expand(means))
         errors = least_square_distances(points, centres) / points.shape[1]
     return start_variance(errors, squares, sample.weights[chosen])
 

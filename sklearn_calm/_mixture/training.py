@@ -89,7 +89,8 @@ class EM:
 
     def e_step(self, parameters):
         """Sufficient statistics of all images (eqs. 4 and 5)."""
-        if self._bounds is None and bounds_pay(self.images, self.model, len(parameters.means)):
+        n_kernels = len(parameters.means) * self.model.symmetry.order
+        if self._bounds is None and bounds_pay(self.images, self.model, n_kernels):
             self._bounds = ScoreBounds(len(self.images), self.model.geometry)
         if self._bounds is None:
             statistics = self.statistics(parameters)

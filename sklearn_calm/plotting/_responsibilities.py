@@ -208,7 +208,7 @@ def _responsibilities(features, X):
     """Responsibilities of all components at all positions: (n, rows, columns, K)."""
     # A deep copy: a shallow one shares the setting of its output.
     mapped = copy.deepcopy(features).set_output(transform="default")
-    mapped.set_params(pooling=None, polarity="positive")
+    mapped.set_params(pooling=None, polarity="positive", pool_symmetry="region")
     maps = to_numpy(mapped.transform(X)).swapaxes(0, 1)
     return responsibilities(maps, features._model.cells).swapaxes(0, 1)
 

@@ -232,14 +232,16 @@ def _top_patches(features, images, components, n_patches):
     if not isinstance(n_patches, numbers.Integral) or n_patches < 1:
         raise ValueError(f"n_patches={n_patches!r}: expected an int of 1 or more.")
     model, (weight, bias) = features._model, features._layer
-    layer = ConvLayer(weight[components], bias[components])
+    order = model.symmetry.order
+    kernels = (order * components[:, None] + np.arange(order)).ravel()
+    layer = ConvLayer(weight[kernels], bias[kernels])
     step = partial(
         _likeliest,
         images=images,
         layer=layer.prepared(model, images.placement, Scratch()),
         noise_variance=features.noise_variance_,
     )
-    batches = images.batches(batch_size_of(features, images, len(components)))
+    batches = images.batches(batch_size_of(features, images, len(kernels)))
     workers = workers_of(features, images)
     best = np.empty((3, 0, len(components)))
     for rows, found in zip(batches, workers.map(step, batches), strict=True):
@@ -257,5 +259,7 @@ def _likeliest(rows, images, layer, noise_variance):
     batch = images.read(rows)
     density = log_joint(layer.view(batch), layer)
     density -= patch_energies(batch, layer.model)[..., None] / (2 * noise_variance)
+    # Of a component under the transformation that suits the patch best.
+    density = density.reshape(*density.shape[:3], -1, layer.model.symmetry.order).max(axis=-1)
     density = density.transpose(1, 0, 2, 3).reshape(len(batch), -1, density.shape[-1])
     return density.max(axis=1), density.argmax(axis=1)
