@@ -174,7 +174,7 @@ def restored(state, version, name):
             Cells(**model["cells"]),
             Preprocessing(**model["preprocessing"]),
             # Files of older versions have none.
-            Symmetry(*(tuple(part) for part in model.get("symmetry", {}).values())),
+            Symmetry(**{name: tuple(part) for name, part in model.get("symmetry", {}).items()}),
         )
         # Files of older versions hold more of a layer.
         state["_layer"] = ConvLayer(*(state["_layer"][field] for field in ConvLayer._fields))
