@@ -25,7 +25,8 @@ from sklearn_calm._convolution.smoothing import radius, smoothed
 from sklearn_calm._images.blocks import check_known_shape
 from sklearn_calm._images.reader import Images, home_of, working_dtype
 from sklearn_calm._images.tiles import Tile, read_tile
-from sklearn_calm._mixture.features import averaged_maps
+from sklearn_calm._inference import tied_order
+from sklearn_calm._mixture.features import averaged_maps, tied_averages
 from sklearn_calm._mixture.preprocessing import layer_precision
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._sklearn import validate_parameters, without_callbacks
@@ -69,7 +70,8 @@ class PixelFeaturesMixin:
         features : array of shape (n_pixels, n_widths * n_components)
             In the order of the pixels; those of a mask, and all, by image, row and column. The
             first width has the first columns, one for each component; twice as many with
-            ``polarity="both"``, the positive ones first. The dtype, library and device are those
+            ``polarity="both"``, the positive ones first. Tied kernels are pooled pixel by pixel,
+            unless ``pool_symmetry=None`` keeps them. The dtype, library and device are those
             of `transform`. Of a Dask array, chosen pixels give a NumPy array, and all pixels a lazy
             array of shape (n, height, width, n_widths * n_components).
 
@@ -206,7 +208,8 @@ def _features(features, X, pixels, widths):
 
 def _n_channels(features):
     """Number of features of one pixel and width."""
-    return features.weights_.shape[0] * (2 if features.polarity == "both" else 1)
+    n_kernels = features.conv_bias_.shape[0] // tied_order(features)
+    return n_kernels * (2 if features.polarity == "both" else 1)
 
 
 def _tile_side(widths, position_bytes):
@@ -234,6 +237,7 @@ def _tile_features(chosen, features, images, pixels, widths, scratch):
     pooling, both = POOLINGS[features.pooling], features.polarity == "both"
     layer = pooling.fold(features._layer).prepared(model, images.placement, scratch)
     maps = averaged_maps(layer.view(batch), layer, pooling, both=both)[:, 0, :, :]
+    maps = tied_averages(maps, pooling, tied_order(features))
     rows, row_of = np.unique(pixels[chosen, 1] - tile.rows.start, return_inverse=True)
     columns, column_of = np.unique(pixels[chosen, 2] - tile.columns.start, return_inverse=True)
     xp, places = array_namespace(maps), row_of * len(columns) + column_of

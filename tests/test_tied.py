@@ -138,6 +138,22 @@ def test_weights_are_copies(symmetry):
     assert_same_model(tied(symmetry).fit(np.repeat(X, weight, axis=0)), weighted, rtol=1e-8)
 
 
+@groups
+@pytest.mark.parametrize("pooling", ["triangle", "tempered", "mean"])
+def test_pixels_of_a_turned_image_have_the_features_of_the_pixels(symmetry, pooling):
+    X = make_images(19, n=4, shape=(8, 8))
+    model = tied(symmetry, pooling=pooling, padding="same").fit(X)
+    turn = TURNS[symmetry]
+    pixels = model.transform_pixels(X, widths=1.5).reshape(4, 8, 8, 3)
+    expected = np.abs(turn(pixels))
+    found = model.transform_pixels(turn(X), widths=1.5).reshape(4, 8, 8, 3)
+    assert largest_difference(found, expected) < 1e-10
+    kept = model.set_params(pool_symmetry=None).transform_pixels(X, widths=1.5)
+    kept = kept.reshape(4, 8, 8, 3, -1)
+    reduced = kept.mean(axis=-1) if pooling == "triangle" else kept.sum(axis=-1)
+    assert_allclose(reduced, pixels, rtol=1e-10, atol=1e-12)
+
+
 def test_signals_may_be_reversed():
     X = make_images(10, shape=(1, 20))
     model = tied("mirror", image_shape=(1, 20, 1), pool_grid=2).fit(X)

@@ -72,6 +72,15 @@ def averaged_maps(patches, layer, pooling, *, both=False):
     return xp.concat([rectify(maps, zeros), negative], axis=3)
 
 
+def tied_averages(maps, pooling, order):
+    """Maps of `averaged_maps`, reduced from tied kernels to components: (..., K) of (..., K G)."""
+    if order == 1:
+        return maps
+    xp = array_namespace(maps)
+    tied = xp.reshape(maps, (*maps.shape[:-1], -1, order))
+    return getattr(xp, pooling.over_symmetry)(tied, axis=-1)
+
+
 def share_cells(pooling, cells, map_shape):
     """The cells over each of which the shares of a pooling add up to one."""
     return cells if pooling.shares == "cell" else Cells.from_assignment("patch", map_shape)
