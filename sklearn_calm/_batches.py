@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import find_placement, is_dask
-from sklearn_calm._images.blocks import BlockImages, map_images, whole_images
+from sklearn_calm._images.blocks import BlockImages, check_known_shape, map_images, whole_images
 from sklearn_calm._images.layouts import warn_of_layout
 from sklearn_calm._images.reader import Images, home_of
 from sklearn_calm._mixture.preprocessing import layer_precision
@@ -32,7 +32,10 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
     images : ImageSource
     """
     lazy = is_dask(X)
-    X = check_array(whole_images(X) if lazy else X, features, reset=reset, method=method)
+    if lazy:
+        check_known_shape(X)
+        X = X if reset and _is_sampled(features, X) else whole_images(X)
+    X = check_array(X, features, reset=reset, method=method)
     if reset:
         geometry = check_geometry(X, features)
         features.n_features_in_ = math.prod(geometry.image_shape)
@@ -52,6 +55,13 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
         return images
     least = layer_precision(features._layer, features.contrast_floor_)
     return images.in_precision(np.promote_types(images.dtype, least))
+
+
+def _is_sampled(features, X):
+    """Whether a fit takes patches of a Dask array from the chunks, which may then cut images."""
+    sides = features.image_shape
+    in_place = isinstance(sides, str) or tuple(sides[:2]) == X.shape[1:3]
+    return features.assignment == "patch" and X.ndim > 2 and in_place
 
 
 def workers_of(features, images):

@@ -7,6 +7,7 @@ import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._arrays.scratch import Scratch
+from sklearn_calm._bands import features_by_band, pools_by_band
 from sklearn_calm._batches import map_batches, map_blocks
 from sklearn_calm._images.blocks import BlockImages
 from sklearn_calm._mixture.features import (
@@ -26,6 +27,8 @@ def pooled_features(features, images):
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
         return map_blocks(features, "transform", images, shape)
+    if pools_by_band(features, images, pooler):
+        return features_by_band(features, images, pooler, shape, Scratch())
     layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
     order = tied_order(features)
     step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)

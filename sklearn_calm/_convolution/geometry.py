@@ -43,6 +43,30 @@ class PatchGeometry(NamedTuple):
         return tuple(np.pad(np.arange(side), pad, self.padding_mode) for side, pad in sides)
 
     @property
+    def places(self):
+        """The row and the column of the image at each of the padded one's; -1 where zeros are."""
+        options = {"constant_values": -1} if self.padding_mode == "constant" else {}
+        sides = zip(self.image_shape, self.padding, strict=False)
+        return tuple(
+            np.pad(np.arange(side), pad, self.padding_mode, **options) for side, pad in sides
+        )
+
+    def patch_places(self, positions):
+        """Rows (m, height) and columns (m, width) of the image in patches; -1 where zeros are.
+
+        Parameters
+        ----------
+        positions : ndarray of shape (m,)
+            Counted row by row of the map.
+        """
+        starts = np.divmod(positions, self.map_shape[1])
+        sides = zip(starts, self.stride, self.reach, self.patch_size, self.places, strict=True)
+        return tuple(
+            places[step * start[:, None] + np.linspace(0, reach - 1, side, dtype=int)]
+            for start, step, reach, side, places in sides
+        )
+
+    @property
     def reach(self):
         """Rows and columns from the first pixel of a patch to its last, both counted."""
         sides = zip(self.patch_size, self.dilation, strict=True)

@@ -219,6 +219,8 @@ def _mean_of_rows(rows, scale, windows):
                 matmul_into(sums_of_rows[y - top, i, ...], sign * weights, part)
         # Most regions do not reach most rows.
         reached = np.flatnonzero(windows.log_rows[:, top:bottom].max(axis=1) > LEAST_LOG_WEIGHT)
+        if not len(reached):
+            continue
         regions = slice(int(reached[0]), int(reached[-1]) + 1)
         flat = xp.reshape(sums_of_rows[: bottom - top, ...], (bottom - top, -1))
         sums[regions, :] += row_weights[regions, top:bottom] @ flat

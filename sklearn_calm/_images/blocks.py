@@ -13,8 +13,15 @@ from itertools import pairwise
 import numpy as np
 
 from sklearn_calm._arrays.execution import Workers
-from sklearn_calm._arrays.namespace import Placement, find_placement
-from sklearn_calm._images.reader import READ_VALUES, Images, home_of, row_numbers, working_dtype
+from sklearn_calm._arrays.namespace import Placement, find_placement, to_numpy
+from sklearn_calm._images.reader import (
+    READ_VALUES,
+    Images,
+    home_of,
+    pick_patches,
+    row_numbers,
+    working_dtype,
+)
 from sklearn_calm._images.source import ImageSource
 
 # Blocks are not joined to fewer than this, which keep many workers busy.
@@ -32,7 +39,7 @@ def whole_images(X):
         If the number of images in its blocks is unknown.
     """
     check_known_shape(X)
-    if X.numblocks[1:] != (1,) * (X.ndim - 1):
+    if cuts_images(X):
         warnings.warn(
             f"X has chunks {X.chunksize}, which cut images of shape {X.shape[1:]} apart. They are "
             'put together; X.rechunk({0: "auto", 1: -1, ...}) does it once for every call.',
@@ -41,6 +48,11 @@ def whole_images(X):
         )
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
     return X
+
+
+def cuts_images(X):
+    """Whether the chunks of a Dask array hold parts of images."""
+    return X.numblocks[1:] != (1,) * (X.ndim - 1)
 
 
 def check_known_shape(X):
@@ -95,7 +107,7 @@ class BlockImages(ImageSource):
     @cached_property
     def _blocks(self):
         lengths = joined_lengths(self.X.chunks[0], math.prod(self.X.shape[1:]))
-        return self.X.rechunk({0: lengths})
+        return self.X.rechunk({0: lengths} | dict.fromkeys(range(1, self.X.ndim), -1))
 
     @property
     def _edges(self):
@@ -121,7 +133,37 @@ class BlockImages(ImageSource):
     def patches(self, image_rows, positions):
         if not len(image_rows):
             return np.empty((0, self.geometry.patch_length), self.dtype)
+        if cuts_images(self.X):
+            return self._patches_of_chunks(image_rows, positions)
         return np.concatenate(_compute(self._tasks(_block_patches, image_rows, positions)))
+
+    def _patches_of_chunks(self, image_rows, positions):
+        """`patches` where chunks cut images: from the chunks that hold them, each made once."""
+        rows, columns = self.geometry.patch_places(positions)
+        corners = image_rows, rows.max(axis=1), columns.max(axis=1)
+        edges = (np.cumsum(lengths) for lengths in self.X.chunks[:3])
+        chunks = [
+            np.searchsorted(edge, at, "right") for edge, at in zip(edges, corners, strict=True)
+        ]
+        order = np.lexsort(chunks[::-1])
+        new = (np.diff(np.stack(chunks)[:, order], axis=1) != 0).any(axis=0)
+        groups = np.split(order, np.flatnonzero(new) + 1)
+        pick, tasks = _dask().delayed(_part_patches, pure=False), []
+        for group in groups:
+            at = image_rows[group], rows[group], columns[group]
+            starts = [int(places[places >= 0].min()) for places in at]
+            parts = tuple(
+                slice(a, int(places.max()) + 1) for a, places in zip(starts, at, strict=True)
+            )
+            (part,) = self.X[parts].rechunk(-1).to_delayed().ravel()
+            within = [
+                np.where(places < 0, -1, places - a) for a, places in zip(starts, at, strict=True)
+            ]
+            tasks.append(pick(part, *within, self.geometry, self.dtype, at[0]))
+        patches = np.empty((len(image_rows), self.geometry.patch_length), self.dtype)
+        for group, found in zip(groups, _compute(tasks), strict=True):
+            patches[group] = found
+        return patches
 
     def map_reduce(self, step, merge, workers, batch_size, image_rows=None):
         """`ImageSource.map_reduce`, by Dask's own workers."""
@@ -211,6 +253,10 @@ def _images(block, geometry, weights, placement, start):
 
 def _host_images(images, image_rows, _):
     return images.on_host(image_rows).X
+
+
+def _part_patches(part, *arguments):
+    return pick_patches(np.ma.asanyarray(part) if np.ma.isMA(part) else to_numpy(part), *arguments)
 
 
 def _block_patches(images, image_rows, positions):

@@ -122,6 +122,37 @@ def padded(batch, geometry):
     return result
 
 
+def pick_patches(X, image_rows, rows, columns, geometry, dtype, numbers=None):
+    """Patches of large images: no other pixels are read.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, height, width[, channels])
+    image_rows : ndarray of shape (m,)
+    rows, columns : ndarray of shape (m, height), (m, width)
+        Of the pixels, as `PatchGeometry.patch_places` gives them.
+    geometry : PatchGeometry
+    dtype : numpy dtype
+    numbers : ndarray of shape (m,) or None
+        Numbers of the images in errors, if they are not `image_rows`.
+
+    Returns
+    -------
+    patches : ndarray of shape (m, D)
+    """
+    placement, numbers = Placement("numpy", None, dtype), image_rows if numbers is None else numbers
+    one_patch = geometry._replace(image_shape=geometry.kernel_shape, padding=((0, 0), (0, 0)))
+    patches = np.empty((len(image_rows), geometry.patch_length), dtype)
+    for part in slices(len(image_rows), max(1, READ_VALUES // geometry.patch_length)):
+        down, right = rows[part][:, :, None], columns[part][:, None, :]
+        values = X[image_rows[part][:, None, None], down, right]
+        values[(down < 0) | (right < 0)] = 0
+        values = values.reshape(-1, *geometry.kernel_shape)
+        patches_read = Images(values, one_patch, None, placement, numbers[part]).read(slice(None))
+        patches[part] = patches_read.reshape(len(values), -1)
+    return patches
+
+
 class Images(ImageSource):
     """The images of an array, read a few at a time.
 
@@ -187,8 +218,18 @@ class Images(ImageSource):
         X = to_numpy(take(self.X, image_rows))
         return Images(X, self.geometry, weights, placement, self._numbers(image_rows))
 
+    @property
+    def _is_large(self):
+        """Whether patches are read one by one: whole images are large, and NumPy's."""
+        sides = self.geometry.image_shape[:2]
+        large = math.prod(self.geometry.padded_shape) > READ_VALUES
+        return large and isinstance(self.X, np.ndarray) and self.X.shape[1:3] == sides
+
     def patches(self, image_rows, positions):
         geometry = self.geometry
+        if self._is_large:
+            places = geometry.patch_places(positions)
+            return pick_patches(self.X, image_rows, *places, geometry, self.dtype)
         tops, lefts = np.divmod(positions, geometry.map_shape[1])
         tops, lefts = tops * geometry.stride[0], lefts * geometry.stride[1]
         patches = np.empty((len(image_rows), *geometry.kernel_shape), self.dtype)

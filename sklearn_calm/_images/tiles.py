@@ -52,7 +52,7 @@ def read_tile(X, tile, geometry, placement):
     places = [
         seen[part.start * step : (part.stop - 1) * step + reach]
         for seen, part, step, reach in zip(
-            padded_places(geometry),
+            geometry.places,
             (tile.rows, tile.columns),
             geometry.stride,
             geometry.reach,
@@ -83,20 +83,3 @@ def read_tile(X, tile, geometry, placement):
             there = (seen >= 0).reshape(-1, 1, 1) if axis == 1 else (seen >= 0).reshape(-1, 1)
             batch = batch * like(there, batch)
     return batch
-
-
-def padded_places(geometry):
-    """The row and the column of the image at each row and column of the padded one; -1 for zeros.
-
-    Parameters
-    ----------
-    geometry : PatchGeometry
-
-    Returns
-    -------
-    rows, columns : ndarray of int
-    """
-    mode = geometry.padding_mode
-    options = {"constant_values": -1} if mode == "constant" else {}
-    sides = zip(geometry.image_shape, geometry.padding, strict=False)
-    return tuple(np.pad(np.arange(side), pad, mode, **options) for side, pad in sides)

@@ -29,7 +29,11 @@ def batch_features(image_rows, images, layer, pooler, *, order=1):
     The layer is that of `feature_layer`. Maps are those of components, of `order` tied kernels
     each.
     """
-    patches = layer.view(images.read(image_rows))
+    return patches_features(layer.view(images.read(image_rows)), layer, pooler, order=order)
+
+
+def patches_features(patches, layer, pooler, *, order=1):
+    """`batch_features` of the patches of a batch, as the layer views them."""
     if pooler is None:
         maps = tied_maps(log_joint(patches, layer), order)
         return copied(array_namespace(maps).permute_dims(maps, (1, 0, 2, 3)))

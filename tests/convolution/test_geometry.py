@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 import _reference
 from _twins import EDGE_CASES, GEOMETRIES, HEIGHT, WIDTH, with_dilation
@@ -48,3 +49,21 @@ def test_slices_cover_a_range_in_order(length, step):
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(length))
     assert all(part.stop - part.start == step for part in parts[:-1])
     assert all(0 < part.stop - part.start <= step for part in parts)
+
+
+def test_places_of_zeros():
+    rows, columns = PatchGeometry((3, 2, 1), (1, 1), (1, 1), ((1, 0), (0, 2))).places
+    assert_array_equal(rows, [-1, 0, 1, 2])
+    assert_array_equal(columns, [0, 1, -1, -1])
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+def test_places_of_patches_are_those_of_the_literal_patches(mode):
+    image = np.arange(1.0, 57).reshape(7, 8, 1)
+    geometry = PatchGeometry(image.shape, (3, 2), (2, 1), ((1, 2), (0, 1)), mode)
+    rows, columns = geometry.patch_places(np.arange(geometry.n_positions))
+    found = image[rows[:, :, None], columns[:, None, :]]
+    found[(rows[:, :, None] < 0) | (columns[:, None, :] < 0)] = 0
+    padded = _reference.pad(image, geometry.padding, mode)
+    expected = _reference.extract_patches(padded, (3, 2), (2, 1), (0, 0))
+    assert_array_equal(found, expected.reshape(found.shape))

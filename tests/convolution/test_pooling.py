@@ -126,3 +126,14 @@ def test_positive_less_negative_is_the_mean(window, width, grid, map_shape, seed
     difference = features[:, :, 0] - features[:, :, 1]
     assert_allclose(difference.reshape(2, -1), means, rtol=1e-10, atol=1e-12)
     assert features.min() >= 0
+
+
+@pytest.mark.parametrize("width", [1e-3, 0.02, 1.0])
+def test_rows_that_no_window_reaches(width):
+    """Narrow windows about the middle of a tall map leave most of its rows out."""
+    maps = np.random.default_rng(0).normal(size=(60, 2, 9, 3))
+    windows = Windows.from_grid("gaussian", width, (1, 1), (60, 9))
+    found = pool(maps.copy(), Pooler(POOLINGS["tempered"], windows))
+    rows, columns = windows.weights
+    expected = np.einsum("ay,bx,ynxk->nabk", rows, columns, maps).reshape(2, -1)
+    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

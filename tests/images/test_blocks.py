@@ -17,11 +17,13 @@ import zarr
 from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 
+from _models import small
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays.namespace import is_dask
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.blocks import BlockImages, joined_lengths, map_images, whole_images
 from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture import seeds
 
 SETTINGS = {
     "defaults": {},
@@ -348,3 +350,23 @@ def test_very_many_small_blocks_are_worked_on_together_and_keep_their_chunks():
     assert_array_equal(result.compute(scheduler="sync"), X.reshape(300, 20))
     assert sum(lengths) == 300
     assert len(lengths) <= 75
+
+
+@pytest.mark.parametrize("padding", [0, 2, "same"])
+@pytest.mark.parametrize("chunks", [(1, 20, 30), (2, 33, 7), (3, 64, 50)])
+def test_patches_come_from_chunks_that_cut_images(padding, chunks, monkeypatch):
+    """Without putting the images together, which would warn."""
+    monkeypatch.setattr(seeds, "MAX_PATCHES", 2000)
+    for shape in [(3, 64, 50), (3, 64, 50, 2)]:
+        X = np.random.default_rng(20).normal(size=shape)
+        model = small(padding=padding, patch_size=4).fit(X)
+        D = da.from_array(X, chunks=(*chunks, 1)[: X.ndim])
+        assert_array_equal(small(padding=padding, patch_size=4).fit(D).means_, model.means_)
+
+
+def test_patches_of_chunks_name_the_image_that_is_not_finite(monkeypatch):
+    monkeypatch.setattr(seeds, "MAX_PATCHES", 2000)
+    X = np.random.default_rng(21).normal(size=(3, 64, 50))
+    X[1] = np.nan
+    with pytest.raises(ValueError, match=r"first in image 1\)"):
+        small().fit(da.from_array(X, chunks=(1, 20, 30)))

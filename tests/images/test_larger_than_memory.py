@@ -24,10 +24,12 @@ BEGIN = """
 import resource, sys
 import numpy as np
 from sklearn_calm import ConvGMMFeatures
-from sklearn_calm._images import source
+from sklearn_calm import _bands, _pixels
+from sklearn_calm._images import reader, source
 from sklearn_calm._mixture import seeds, starting
 
 source.BATCH_BYTES, seeds.MAX_PATCHES, starting.SEED_PATCHES = 2**19, 20_000, 5_000
+reader.READ_VALUES, _bands.BAND_BYTES, _pixels.TILE_BYTES = 2**18, 2**20, 2**20
 path = sys.argv[1]
 features = ConvGMMFeatures(8, pool_grid=1, stride=3, max_iter=3, tol=0, n_jobs=1, random_state=0)
 features.fit(np.random.default_rng(0).random((50, 32, 32)))
@@ -50,6 +52,15 @@ limit()
 features.set_params(assignment="image", max_iter=1).fit(images[::2])
 features.set_params(assignment="patch", max_iter=3).fit(images)
 found = features.transform(images)
+""",
+    "large images": """
+images = images.reshape(2, 4000, 8192)
+limit()
+features.set_params(padding="same").fit(images)
+found = features.transform(images)
+features.set_params(stride=1).fit(images)
+pixels = np.random.default_rng(0).integers(images.shape, size=(5, 3))
+assert np.isfinite(features.transform_pixels(images, pixels, widths=[1, 4])).all()
 """,
     "generator": """
 def batches(size=2_000):

@@ -12,6 +12,7 @@ from _twins import (
     numpy_in,
 )
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._images import reader
 from sklearn_calm._images.reader import (
     Images,
     holds_images,
@@ -158,3 +159,29 @@ def test_patches_are_read_from_large_images_in_groups():
     positions = rng.integers(images.geometry.n_positions, size=len(rows))
     columns = 5 * positions[:, None] + np.arange(3)
     assert_array_equal(images.patches(rows, positions), X[rows[:, None], 0, columns, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_patches_of_large_images_are_read_alone(dtype, mode, channels, monkeypatch):
+    X = np.random.default_rng(30).integers(200, size=(4, 12, 11, *channels)).astype(dtype)
+    shape = (12, 11, *(channels or (1,)))
+    geometry = PatchGeometry(shape, (3, 4), (1, 2), ((1, 1), (1, 2)), mode)
+    image_rows = np.sort(np.random.default_rng(31).integers(4, size=300))
+    positions = np.random.default_rng(32).integers(geometry.n_positions, size=300)
+    expected = Images(X, geometry).patches(image_rows, positions)
+    for values in (100, 1):
+        monkeypatch.setattr(reader, "READ_VALUES", values)
+        assert_array_equal(Images(X, geometry).patches(image_rows, positions), expected)
+
+
+def test_other_pixels_of_large_images_are_not_read(monkeypatch):
+    monkeypatch.setattr(reader, "READ_VALUES", 100)
+    X = np.full((3, 20, 20), np.nan)
+    X[1, 4:7, 5:8] = 1
+    geometry = PatchGeometry((20, 20, 1), (3, 3), (1, 1))
+    images = Images(X, geometry)
+    assert_array_equal(images.patches(np.array([1]), np.array([4 * 18 + 5])), np.ones((1, 9)))
+    with pytest.raises(ValueError, match=r"first in image 1\)"):
+        images.patches(np.array([1]), np.array([4 * 18 + 6]))

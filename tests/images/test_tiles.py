@@ -6,7 +6,7 @@ import _reference
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import home_of
-from sklearn_calm._images.tiles import Tile, padded_places, read_tile
+from sklearn_calm._images.tiles import Tile, read_tile
 
 PADDINGS = [((0, 0), (0, 0)), ((1, 2), (2, 1)), ((9, 9), (0, 3))]
 TILES = [Tile(1, slice(0, 1), slice(0, 2)), Tile(0, slice(1, 3), slice(0, 3))]
@@ -44,9 +44,3 @@ def test_only_the_pixels_of_the_tile_are_read():
     assert_array_equal(batch, np.ones((1, 5, 4, 1)))
     with pytest.raises(ValueError, match=r"NaN or infinity \(first in image 1\)"):
         read_tile(X, Tile(1, slice(11, 15), slice(21, 23)), geometry, home_of(X))
-
-
-def test_places_of_zeros():
-    rows, columns = padded_places(PatchGeometry((3, 2, 1), (1, 1), (1, 1), ((1, 0), (0, 2))))
-    assert_array_equal(rows, [-1, 0, 1, 2])
-    assert_array_equal(columns, [0, 1, -1, -1])
