@@ -410,7 +410,7 @@ def _over_symmetry(nodes, pooled, pooler, n_kernels):
 
 def _responsibilities(nodes, maps, cells):
     """Softmax over the components and positions of each cell (eq. 4)."""
-    if cells.sizes.max() == 1:
+    if cells.largest == 1:
         return nodes("Softmax", maps, axis=COMPONENT)
 
     def over_cells(reduction, values):

@@ -30,7 +30,12 @@ class Cells(NamedTuple):
 
     @property
     def n_cells(self):
-        return self.sizes.size
+        return (len(self.row_edges) - 1) * (len(self.column_edges) - 1)
+
+    @property
+    def largest(self):
+        """Positions in the largest cell; no array of all sizes is made, as an image may be large."""
+        return int(np.diff(self.row_edges).max() * np.diff(self.column_edges).max())
 
     @property
     def log_uneven(self):
@@ -39,7 +44,7 @@ class Cells(NamedTuple):
 
     def negligible_share(self, dtype):
         """Share of its cell's mass up to which a position is left out (eq. 16)."""
-        return NEGLIGIBLE[dtype.name] / float(self.sizes.max())
+        return NEGLIGIBLE[dtype.name] / float(self.largest)
 
     def sums(self, values):
         """Sums of (rows, n, columns) over each cell: (cell rows, n, cell columns)."""
@@ -48,7 +53,7 @@ class Cells(NamedTuple):
     def peaks(self, maps):
         """Maximum over the components and positions of each cell: (cell rows, n, cell columns)."""
         xp = array_namespace(maps)
-        if self.sizes.max() == 1:
+        if self.largest == 1:
             return xp.max(maps, axis=-1)
         # Whole output rows first: NumPy is slow at the maxima of short rows.
         rows = [xp.max(maps[top:bottom, ...], axis=0) for top, bottom in pairwise(self.row_edges)]
@@ -58,7 +63,7 @@ class Cells(NamedTuple):
 
     def spread(self, values):
         """Give every position the value of its cell: the adjoint of a sum over cells."""
-        if self.sizes.max() == 1:
+        if self.largest == 1:
             return values
         xp = array_namespace(values)
         for axis, edges in ((0, self.row_edges), (2, self.column_edges)):

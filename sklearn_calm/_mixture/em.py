@@ -138,7 +138,7 @@ def cell_log_likelihoods(images, layer, noise_variance):
 def log_normalizers(images, layer):
     """Log normaliser of each cell (eq. 9): (cell rows, n, cell columns)."""
     patches, cells = layer.view(images), layer.model.cells
-    if cells.sizes.max() > 1 or not layer.is_striped:
+    if cells.largest > 1 or not layer.is_striped:
         return exact_log_normalizers(log_joint(patches, layer), cells)
     row_cells = Cells.from_assignment("patch", (1, patches.geometry.map_shape[1]))
     map_rows = log_joint_rows(patches, layer)

@@ -68,7 +68,7 @@ def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     totals = cells.sums(masses)
     scale = cells.spread(like(sample_weight[:, None], maps) / totals)
     log_normalizers = image_log_normalizers(totals, peaks, cells)
-    if sparse_below and cells.sizes.max() > 1:
+    if sparse_below and cells.largest > 1:
         kept = masses > cells.negligible_share(numpy_dtype(maps)) * cells.spread(totals)
         if count_true(kept) < sparse_below * size(kept):
             positions = xp.nonzero(xp.reshape(kept, (kept.shape[0], -1)))

@@ -22,3 +22,10 @@ def test_cells_are_those_of_the_twin(assignment, map_shape):
     spread = cells.spread(sums)
     for (r, c), total in [(u, t) for cell, t in zip(expected, literal, strict=True) for u in cell]:
         assert_allclose(spread[r, :, c], total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("assignment", ["image", "patch", (2, 3), (7, 1)])
+def test_counts_and_the_largest_follow_from_the_sizes(assignment):
+    cells = Cells.from_assignment(assignment, (7, 8))
+    assert cells.n_cells == cells.sizes.size
+    assert cells.largest == cells.sizes.max()
