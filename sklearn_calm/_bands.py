@@ -3,12 +3,14 @@
 A mean over the positions is a sum over bands, so that no array of the size of an image is made.
 """
 
+import math
 from functools import partial
 from itertools import pairwise
 
 from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._batches import workers_of
 from sklearn_calm._convolution.geometry import even_edges
+from sklearn_calm._convolution.pooling import pool_symmetry
 from sklearn_calm._images.reader import Images
 from sklearn_calm._images.tiles import Tile, read_tile
 from sklearn_calm._mixture.features import feature_layer, patches_features
@@ -41,7 +43,7 @@ def _position_bytes(features, images):
     return held * images.dtype.itemsize
 
 
-def features_by_band(features, images, pooler, shape, scratch):
+def features_by_band(features, images, pooler, shape, order, scratch):
     """Features of large images: (n, *shape), where X is.
 
     Parameters
@@ -52,6 +54,8 @@ def features_by_band(features, images, pooler, shape, scratch):
         None gives the maps.
     shape : tuple of int
         Of the features of one image.
+    order : int
+        Number of tied kernels that become one map.
     scratch : Scratch
     """
     geometry, home = images.geometry, images.home
@@ -63,27 +67,39 @@ def features_by_band(features, images, pooler, shape, scratch):
         for image in range(len(images))
         for top, bottom in pairwise(edges)
     ]
-    step = partial(_band, features=features, images=images, pooler=pooler, scratch=scratch)
-    results = home.empty((len(images), *shape), getattr(home.xp, home.dtype.name))
+    step = partial(
+        _band, features=features, images=images, pooler=pooler, order=order, scratch=scratch
+    )
+    dtype, n_kernels = getattr(home.xp, home.dtype.name), features.conv_bias_.shape[0]
+    if pooler is not None:
+        each = math.prod(_of_kernels(pooler).features_shape(n_kernels))
+    results = home.empty((len(images), *(shape if pooler is None else (each,))), dtype)
     results[...] = 0
     for tile, block in zip(tiles, workers_of(features, images).map(step, tiles), strict=True):
         block = home.asarray(block)
         if pooler is None:
             results[tile.image, tile.rows, ...] = block[0, ...]
         else:
-            results[tile.image, ...] += array_namespace(block).reshape(block, shape)
-    return results
+            results[tile.image, ...] += block[0, ...]
+    if pooler is not None:
+        results = pool_symmetry(results, pooler, n_kernels)
+    return array_namespace(results).reshape(results, (len(images), *shape))
 
 
-def _band(tile, features, images, pooler, scratch):
+def _of_kernels(pooler):
+    """The pooler that keeps tied kernels apart: they are pooled once all bands are added up."""
+    return pooler._replace(pool_symmetry=None)
+
+
+def _band(tile, features, images, pooler, order, scratch):
     """What one band adds to the features of its image; or its rows of the map."""
     geometry = tile.geometry(images.geometry)
     model = features._model._replace(geometry=geometry)
     if pooler is not None:
         windows = pooler.windows
         rows = windows.log_rows[:, tile.rows]
-        pooler = pooler._replace(windows=windows._replace(log_rows=rows, edges=None))
+        pooler = _of_kernels(pooler)._replace(windows=windows._replace(log_rows=rows, edges=None))
         model = patch_model(geometry, "patch", model.preprocessing)
     layer = feature_layer(features._layer, model, pooler, images.placement, scratch)
     batch = read_tile(images.X, tile, images.geometry, images.placement)
-    return patches_features(layer.view(batch), layer, pooler)
+    return patches_features(layer.view(batch), layer, pooler, order=order)

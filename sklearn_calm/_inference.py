@@ -27,10 +27,10 @@ def pooled_features(features, images):
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
         return map_blocks(features, "transform", images, shape)
-    if pools_by_band(features, images, pooler):
-        return features_by_band(features, images, pooler, shape, Scratch())
-    layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
     order = tied_order(features)
+    if pools_by_band(features, images, pooler):
+        return features_by_band(features, images, pooler, shape, order, Scratch())
+    layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
     step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)
     by_row = pools_by_row(layer, pooler)
     results = map_batches(features, step, images, images.home.dtype, by_row=by_row)

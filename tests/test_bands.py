@@ -14,6 +14,10 @@ SETTINGS = {
     "box": {"pool_window": "box", "pool_grid": (3, 2), "padding": "same", "patch_size": 4},
     "tempered": {"pooling": "tempered", "assignment": "image", "stride": (3, 2)},
     "mean": {"pooling": "mean", "padding_mode": "edge", "padding": 2},
+    "tied": {"symmetry": "mirror", "pool_symmetry": "region"},
+    "tied over the image": {"symmetry": "mirror", "polarity": "both"},
+    "tied apart": {"symmetry": "sign", "pool_symmetry": None},
+    "tied maps": {"symmetry": "mirror", "pooling": None},
     "maps": {"pooling": None, "padding": (0, 2)},
     "maps of the image": {"pooling": None, "assignment": "image", "stride": 2},
 }

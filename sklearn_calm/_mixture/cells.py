@@ -34,7 +34,7 @@ class Cells(NamedTuple):
 
     @property
     def largest(self):
-        """Positions in the largest cell; no array of all sizes is made, as an image may be large."""
+        """Positions in the largest cell. Large images want no array of all sizes."""
         return int(np.diff(self.row_edges).max() * np.diff(self.column_edges).max())
 
     @property
