@@ -23,6 +23,8 @@ BAND_BYTES = 2**24
 
 def pools_by_band(features, images, pooler):
     """Whether images are so large that bands are worth it, and their pooling can be cut."""
+    if images.missing is not None:
+        return False
     if not isinstance(images, Images) or images.X.shape[1:3] != images.geometry.image_shape[:2]:
         return False
     if pooler is not None and not _is_mean_of_positions(features, pooler.pooling):

@@ -6,6 +6,7 @@ import numpy as np
 
 from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import find_placement, is_dask
+from sklearn_calm._convolution.observed import Missing
 from sklearn_calm._images.blocks import BlockImages, check_known_shape, map_images, whole_images
 from sklearn_calm._images.layouts import warn_of_layout
 from sklearn_calm._images.reader import Images, home_of
@@ -44,11 +45,12 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
         check_shape(X, features.image_shape_, type(features).__name__)
     if sample_weight is not None:
         sample_weight = check_weights(sample_weight, X.shape[0])
+    missing = missing_of(features)
     if lazy:
-        images = BlockImages(X, geometry, sample_weight, features.backend)
+        images = BlockImages(X, geometry, sample_weight, features.backend, missing)
     else:
         placement = find_placement(features.backend, home_of(X))
-        images = Images(X, geometry, sample_weight, placement)
+        images = Images(X, geometry, sample_weight, placement, missing=missing)
     if reset:
         warn_of_layout(images, X.shape, features.image_shape, stacklevel=5)
     if reset and not (features.warm_start and hasattr(features, "means_")):
@@ -61,7 +63,30 @@ def _is_sampled(features, X):
     """Whether a fit takes patches of a Dask array from the chunks, which may then cut images."""
     sides = features.image_shape
     in_place = isinstance(sides, str) or tuple(sides[:2]) == X.shape[1:3]
-    return features.assignment == "patch" and X.ndim > 2 and in_place
+    whole = features.missing_values == "error"
+    return whole and features.assignment == "patch" and X.ndim > 2 and in_place
+
+
+def missing_of(features):
+    """What the parameters of an estimator say of missing values; None refuses them."""
+    if features.missing_values == "error":
+        return None
+    return Missing(features.min_observed, features.whiten)
+
+
+def refuse_missing(features, method):
+    """Raise a ValueError for a method that takes complete images only."""
+    if features.missing_values == "ignore":
+        raise ValueError(
+            f'missing_values="ignore" has no effect on {method}, which takes complete images only. '
+            'Call set_params(missing_values="error") first.'
+        )
+
+
+def current_model(features):
+    """The fitted model, for images as the parameters now let them be."""
+    missing = missing_of(features)
+    return features._model._replace(min_observed=missing and missing.min_observed)
 
 
 def workers_of(features, images):

@@ -157,6 +157,13 @@ class ConvGMMFeatures(
         (n, grid rows, grid columns, n_components), which are images for a next layer. With
         ``polarity="both"`` they have twice as many channels, the positive ones first.
 
+    missing_values : {"error", "ignore"}, default="error"
+        Whether values may be missing: NaN, and masked values of masked arrays. "ignore" learns and
+        pools from what is there; a region of which nothing is there has NaN as features.
+
+    min_observed : float, default=0.25
+        Share of a patch that must be there with ``missing_values="ignore"``. Others do not count.
+
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
         Starting kernels.
 
@@ -330,6 +337,8 @@ class ConvGMMFeatures(
         pool_symmetry: Literal["image", "region"] | None = "image",
         polarity: Literal["positive", "both"] = "positive",
         flatten: bool = True,
+        missing_values: Literal["error", "ignore"] = "error",
+        min_observed: float = 0.25,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
         n_init: int = 1,
         max_iter: int = 100,
@@ -364,6 +373,8 @@ class ConvGMMFeatures(
         self.pool_symmetry = pool_symmetry
         self.polarity = polarity
         self.flatten = flatten
+        self.missing_values = missing_values
+        self.min_observed = min_observed
         self.init_params = init_params
         self.n_init = n_init
         self.max_iter = max_iter
@@ -490,4 +501,5 @@ class ConvGMMFeatures(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.three_d_array = True
         tags.array_api_support = True
+        tags.input_tags.allow_nan = self.missing_values == "ignore"
         return tags

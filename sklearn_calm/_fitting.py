@@ -71,9 +71,9 @@ def partial_fit(features, images, *, first):
         )
     else:
         check_continued(features, images.geometry)
-        _, _, preprocessing, symmetry = features._model
+        preprocessing, symmetry = features._model.preprocessing, features._model.symmetry
         assignment = grid_or_name(features.assignment)
-        model = patch_model(images.geometry, assignment, preprocessing, symmetry)
+        model = patch_model(images.geometry, assignment, preprocessing, symmetry, images.missing)
         parameters = parameters_of(features, images.geometry)
     past = None if first else features._statistics
     n_steps = 1 if first else features.n_iter_ + 1

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._bands import features_by_band, pools_by_band
-from sklearn_calm._batches import map_batches, map_blocks
+from sklearn_calm._batches import current_model, map_batches, map_blocks
 from sklearn_calm._images.blocks import BlockImages
 from sklearn_calm._mixture.features import (
     batch_features,
@@ -22,7 +22,7 @@ from sklearn_calm._validation import find_pooler
 
 def pooled_features(features, images):
     """Features of images: `ConvGMMFeatures.transform`, once its input is checked."""
-    model = features._model
+    model = current_model(features)
     pooler = find_pooler(features, model.geometry.map_shape, model.symmetry)
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
@@ -41,7 +41,7 @@ def log_likelihoods(features, images):
     """Log-likelihood of each image: `ConvGMMFeatures.score_samples`, once its input is checked."""
     if isinstance(images, BlockImages):
         return map_blocks(features, "score_samples", images, (), np.float64)
-    layer = features._layer.prepared(features._model, images.placement, Scratch())
+    layer = features._layer.prepared(current_model(features), images.placement, Scratch())
     step = partial(
         batch_log_likelihoods,
         images=images,

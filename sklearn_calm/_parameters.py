@@ -27,6 +27,8 @@ PARAMETER_CONSTRAINTS = {
     "padding_mode": [StrOptions({"auto", *PADDING_MODES})],
     "image_shape": [StrOptions({"auto"}), tuple, list],
     "assignment": [StrOptions({"image", "patch"}), tuple, list],
+    "missing_values": [StrOptions({"error", "ignore"})],
+    "min_observed": [Interval(numbers.Real, 0, 1, closed="right")],
     "normalize": [StrOptions({"contrast"}), None],
     "whiten": ["boolean"],
     "symmetry": [StrOptions(set(ORDERS)), tuple, list, None],

@@ -19,7 +19,7 @@ from sklearn_calm._arrays.namespace import (
     write_rows,
 )
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import workers_of
+from sklearn_calm._batches import refuse_missing, workers_of
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._convolution.smoothing import radius, smoothed
 from sklearn_calm._images.blocks import check_known_shape
@@ -95,6 +95,7 @@ class PixelFeaturesMixin:
         validate_parameters(self)
         _check_positions(self)
         widths = _check_widths(widths)
+        refuse_missing(self, "transform_pixels")
         X = check_array(X, self, reset=False, method="transform_pixels")
         X = _check_images(X, self)
         if is_dask(X) and pixels is None:

@@ -175,8 +175,9 @@ def restored(state, version, name):
             Preprocessing(**model["preprocessing"]),
             # Files of older versions have none.
             Symmetry(**{name: tuple(part) for name, part in model.get("symmetry", {}).items()}),
+            model.get("min_observed"),
         )
-        # Files of older versions hold more of a layer.
-        state["_layer"] = ConvLayer(*(state["_layer"][field] for field in ConvLayer._fields))
+        # Files of older versions hold more of a layer, or less.
+        state["_layer"] = ConvLayer(*map(state["_layer"].get, ConvLayer._fields))
         state["_statistics"] = SufficientStatistics(**state["_statistics"])
     return state

@@ -18,7 +18,8 @@ from sklearn_calm._sklearn import check_same_namespace, check_sample_weight, out
 
 def check_array(X, estimator, *, reset, method=None):
     """X as an array of numbers: of NumPy, or as it is if another library's."""
-    X = as_array(X)
+    X = as_array(X, masked=estimator.missing_values == "ignore")
+    mask = np.ma.getmaskarray(X) if np.ma.is_masked(X) else None
     if is_dask(X) or library_of(X) != "numpy":
         # scikit-learn takes arrays of other libraries only if it is told to.
         array_namespace(X)
@@ -34,6 +35,8 @@ def check_array(X, estimator, *, reset, method=None):
             allow_nd=True,
             ensure_all_finite=False,
         )
+    if mask is not None:
+        X = np.ma.array(X, mask=mask.reshape(X.shape), copy=False)
     if method is not None and not is_dask(X):
         check_same_namespace(X, estimator, attribute="means_", method=method)
     check_numbers(X)

@@ -15,8 +15,8 @@ from sklearn_calm._arrays.namespace import is_dask, library_of, to_numpy
 EXPECTED = "expected an array of shape (n, height, width[, n_channels]) or (n, n_features)"
 
 
-def as_array(X):
-    """X as an array, or as what scikit-learn makes one of.
+def as_array(X, *, masked=False):
+    """X as an array, or as what scikit-learn makes one of; `masked` ones pass if they may.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def as_array(X):
         X = _stacked(X)
     elif getattr(X, "ndim", None) == 1:
         X = _unpacked(np.asarray(X))  # a column
-    return unmasked(X, "X")
+    return X if masked else unmasked(X, "X")
 
 
 def unmasked(values, name, numbers=None, kind="image"):
@@ -61,11 +61,12 @@ def unmasked(values, name, numbers=None, kind="image"):
     """
     first = first_masked(values)
     if first is not None:
+        ignore = 'set missing_values="ignore", ' if name == "X" else ""
         first = first if numbers is None else numbers[first]
         raise ValueError(
             f"{name} is a masked array, of which some values are masked (first in {kind} {first}). "
-            f"ConvGMMFeatures does not accept missing values: drop such {kind}s, or fill them in, "
-            f"as with {name}.filled(0)."
+            f"ConvGMMFeatures does not accept missing values: {ignore}drop such {kind}s, or fill "
+            f"them in, as with {name}.filled(0)."
         )
     return np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values
 
@@ -92,7 +93,9 @@ def _plain_tensor(X):
         if not X.get_mask().all():
             raise ValueError(
                 "X is a masked tensor, of which some values are masked. ConvGMMFeatures does not "
-                "accept missing values: drop such images, or fill them in, as with X.to_tensor(0)."
+                "accept masked tensors: pass X.to_tensor(float('nan')) with "
+                'missing_values="ignore", drop such images, or fill them in, as with '
+                "X.to_tensor(0)."
             )
         X = X.get_data()
     if X.is_meta:

@@ -62,6 +62,7 @@ class Patches(Protocol):
     geometry: PatchGeometry
     deviation: Any  # (rows, n, columns), or None for raw patches
     scratch: Scratch
+    used: Any = None  # (rows, n, columns), 1 where a patch counts and 0 elsewhere; None: all count
 
     def __init__(self, images, geometry, *, contrast_floor=None, scratch=None): ...
 

@@ -31,6 +31,10 @@ from sklearn_calm._convolution.windows import Windows
 ROWS_TOGETHER = 8
 # Weights below e^-44, or 1e-19, are less than the rounding error of any sum of weights.
 LEAST_LOG_WEIGHT = -44.0
+# A region with less than this share of its weight at positions used has nothing.
+LEAST_SHARE = 1e-18
+# Taken off maps at positions that are not used.
+UNLIKELY = 1e30
 
 # The axes of maps in an ONNX graph: (n, K, rows, columns).
 COMPONENT, ROW, COLUMN = 1, 2, 3
@@ -43,10 +47,12 @@ def _unfolded(layer):
 class Pooling(NamedTuple):
     """All that one pooling does.
 
-    A layer is a named tuple with a `weight` (K, D) and a `bias` (K,).
+    A layer is a named tuple with a `weight` (K, D), a `bias` (K,) and a `missing_weight` (K, D) or
+    None.
     """
 
-    reduce: Callable[[Any, Windows], Any]  # (maps, windows) -> features (n, regions * K)
+    # (maps, windows, used or None) -> features (n, regions * K)
+    reduce: Callable[[Any, Windows, Any], Any]
     add_nodes: Callable[[Any, str, Windows], str]  # (nodes, maps, windows) -> pooled maps, in ONNX
     fold: Callable[[Any], Any] = _unfolded  # the layer whose maps are pooled
     # The positions over which maps become shares that add up to one; None leaves them as they are.
@@ -90,7 +96,7 @@ class Pooler(NamedTuple):
         return np.stack([features[regions[g], ..., g].ravel() for g in range(order)])
 
 
-def pool(maps, pooler):
+def pool(maps, pooler, used=None):
     """Pool maps over a grid of regions.
 
     Parameters
@@ -98,16 +104,19 @@ def pool(maps, pooler):
     maps : ndarray of shape (rows, n, columns, K)
         Those of the folded layer, or their shares. Overwritten.
     pooler : Pooler
+    used : ndarray of shape (rows, n, columns) or None
+        0 at the positions that are left out, 1 at the others; None leaves out none. A region of
+        which nothing is left has NaN.
 
     Returns
     -------
     features : ndarray of shape (n, grid rows * grid columns * K)
         Ordered by region, row first; the component runs fastest.
     """
-    return pooler.pooling.reduce(maps, pooler.windows)
+    return pooler.pooling.reduce(maps, pooler.windows, used)
 
 
-def pool_rectified(rows, scale, pooler):
+def pool_rectified(rows, scale, pooler, used=None):
     """Mean of what is positive over each region of a grid (eq. 20), and of what is negative (29).
 
     Parameters
@@ -117,6 +126,8 @@ def pool_rectified(rows, scale, pooler):
     scale : ndarray of shape (rows, n, columns)
         Positive factor by which the maps have yet to be multiplied.
     pooler : Pooler
+    used : ndarray of shape (rows, n, columns) or None
+        As `pool` takes it.
 
     Returns
     -------
@@ -124,7 +135,36 @@ def pool_rectified(rows, scale, pooler):
         Ordered as those of `pool`. Of both polarities there are 2 K of each region, the positive
         ones of all components first.
     """
-    return _mean_of_rows(_rectified(rows, pooler.both), scale, pooler.windows)
+    rows, windows = _rectified(rows, pooler.both), pooler.windows
+    if used is None:
+        return _mean_of_rows(rows, scale, windows)
+    return _of_what_is_there(_mean_of_rows(rows, scale * used, windows), windows, used)
+
+
+def _shares(windows, used):
+    """Weight of the positions used in each region, of all its weight: (n, regions)."""
+    xp = array_namespace(used)
+    rows, columns = (like(weights, used) for weights in windows.weights)
+    across = xp.permute_dims(used @ columns.T, (1, 0, 2))  # (n, rows, grid columns)
+    return xp.reshape(rows @ across, (used.shape[1], -1))
+
+
+def _of_what_is_there(features, windows, used, divide=None):
+    """Features of the positions used alone, of those of all; NaN where none is (eq. 43)."""
+    xp, shares = array_namespace(features), _shares(windows, used)
+    features = xp.reshape(features, (*shares.shape, -1))
+    there = (shares > LEAST_SHARE)[..., None]
+    shares = xp.where(there, shares[..., None], xp.ones_like(shares[..., None]))
+    features = features / shares if divide is None else divide(features, shares)
+    features = xp.where(there, features, xp.full_like(features, math.nan))
+    return xp.reshape(features, (features.shape[0], -1))
+
+
+def _without(maps, used):
+    """Maps that are so low at the positions not used that these do not count."""
+    if used is not None:
+        maps -= (UNLIKELY * (1 - used))[..., None]
+    return maps
 
 
 def _rectified(rows, both):
@@ -178,17 +218,25 @@ def tied_maps(maps, order):
 def less_mean(layer):
     """The layer whose maps are those of `layer` less the mean of all components (eq. 20)."""
     weight, bias = layer.weight, layer.bias
-    return layer._replace(weight=weight - weight.mean(axis=0), bias=bias - bias.mean())
+    layer = layer._replace(weight=weight - weight.mean(axis=0), bias=bias - bias.mean())
+    missing = layer.missing_weight
+    return (
+        layer if missing is None else layer._replace(missing_weight=missing - missing.mean(axis=0))
+    )
 
 
 def tempered(layer):
     """The layer whose log joint is per value of a patch, not per patch (eq. 27)."""
     length = layer.weight.shape[1]
-    return layer._replace(weight=layer.weight / length, bias=layer.bias / length)
+    layer = layer._replace(weight=layer.weight / length, bias=layer.bias / length)
+    missing = layer.missing_weight
+    return layer if missing is None else layer._replace(missing_weight=missing / length)
 
 
-def _mean(maps, windows):
+def _mean(maps, windows, used=None):
     rows = (((maps[y, ...], 1),) for y in range(maps.shape[0]))
+    if used is not None:
+        return _of_what_is_there(_mean_of_rows(rows, used, windows), windows, used)
     return _mean_of_rows(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
 
 
@@ -228,7 +276,15 @@ def _mean_of_rows(rows, scale, windows):
     return xp.reshape(xp.permute_dims(sums, (2, 0, 3, 1, 4)), (n, -1))
 
 
-def _logsumexp(maps, windows):
+def _logsumexp(maps, windows, used=None):
+    features = _logsumexp_of_all(_without(maps, used), windows)
+    if used is None:
+        return features
+    log = array_namespace(features).log
+    return _of_what_is_there(features, windows, used, lambda sums, shares: sums - log(shares))
+
+
+def _logsumexp_of_all(maps, windows):
     if windows.edges is not None:
         return _over_boxes(_logsumexp_of_region, maps, windows.edges)
     xp, (log_rows, log_columns) = array_namespace(maps), windows.log_counts
@@ -249,8 +305,11 @@ def _log_sum(values, axis):
     return xp.squeeze(peak, axis=axis) + xp.log(xp.sum(exp_in_place(values), axis=axis))
 
 
-def _max(maps, windows):
-    return _over_boxes(_max_of_region, maps, windows.edges)
+def _max(maps, windows, used=None):
+    features = _over_boxes(_max_of_region, _without(maps, used), windows.edges)
+    if used is None:
+        return features
+    return _of_what_is_there(features, windows, used, lambda peaks, _: peaks)
 
 
 def _over_boxes(reduce, maps, edges):

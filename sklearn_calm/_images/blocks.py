@@ -93,11 +93,14 @@ class BlockImages(ImageSource):
     sample_weight : ndarray of shape (n,) or None
     backend : str
         Where blocks are worked on: the parameter of the estimator.
+    missing : Missing or None
+        What is done about missing values.
     """
 
     in_memory = False
 
-    def __init__(self, X, geometry, sample_weight=None, backend="auto"):
+    def __init__(self, X, geometry, sample_weight=None, backend="auto", missing=None):
+        self.missing = missing
         self.X = X
         self.geometry = geometry
         self.sample_weight = sample_weight
@@ -128,7 +131,9 @@ class BlockImages(ImageSource):
         image_rows = row_numbers(image_rows, len(self))
         parts = _compute(self._tasks(_host_images, image_rows))
         weights = None if self.sample_weight is None else self.sample_weight[image_rows]
-        return Images(_joined(parts), self.geometry, weights, self.model_home, image_rows)
+        return Images(
+            _joined(parts), self.geometry, weights, self.model_home, image_rows, self.missing
+        )
 
     def patches(self, image_rows, positions):
         if not len(image_rows):
@@ -195,7 +200,7 @@ class BlockImages(ImageSource):
             if start < stop and (image_rows is None or len(rows_within)):
                 weights = None if self.sample_weight is None else self.sample_weight[start:stop]
                 images = _dask().delayed(_images, pure=False)(
-                    block, self.geometry, weights, self.placement, start
+                    block, self.geometry, weights, self.placement, start, self.missing
                 )
                 given = values[part] if isinstance(values, np.ndarray) else values
                 tasks.append(function(images, rows_within, given))
@@ -246,9 +251,9 @@ def _compute(tasks):
     return _dask().compute(*tasks)
 
 
-def _images(block, geometry, weights, placement, start):
+def _images(block, geometry, weights, placement, start, missing):
     numbers = np.arange(start, start + block.shape[0])
-    return Images(block, geometry, weights, placement, numbers)
+    return Images(block, geometry, weights, placement, numbers, missing)
 
 
 def _host_images(images, image_rows, _):

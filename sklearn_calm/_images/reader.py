@@ -25,6 +25,7 @@ from sklearn_calm._arrays.namespace import (
     to_numpy,
 )
 from sklearn_calm._convolution.geometry import slices
+from sklearn_calm._convolution.observed import filled, has_missing, used_positions
 from sklearn_calm._images.source import ImageSource
 
 # Number of values that are read at a time to pick patches from.
@@ -153,6 +154,14 @@ def pick_patches(X, image_rows, rows, columns, geometry, dtype, numbers=None):
     return patches
 
 
+def _cut_out(padded, geometry, chosen):
+    """The patches with corners at (images, rows, columns) of padded images."""
+    windows = sliding_window_view(padded, geometry.reach, axis=(1, 2))
+    windows = windows[..., :: geometry.dilation[0], :: geometry.dilation[1]]
+    # The channels come before the sides of a window.
+    return np.moveaxis(windows[chosen], 1, -1)
+
+
 class Images(ImageSource):
     """The images of an array, read a few at a time.
 
@@ -166,10 +175,13 @@ class Images(ImageSource):
         Where batches are worked on, and in what precision; None follows X.
     numbers : ndarray of shape (n,) or None
         Numbers of the images in errors; None counts from 0.
+    missing : Missing or None
+        What is done about missing values, which are NaN in batches; None refuses them.
     """
 
-    def __init__(self, X, geometry, sample_weight=None, placement=None, numbers=None):
+    def __init__(self, X, geometry, sample_weight=None, placement=None, numbers=None, missing=None):
         self.X = X
+        self.missing = missing
         self.numbers = numbers
         self.geometry = geometry
         self.sample_weight = sample_weight
@@ -186,12 +198,18 @@ class Images(ImageSource):
 
     def read(self, image_rows):
         """Some of the images, cast and padded: (n, padded height, padded width, channels)."""
-        values = take(self.X, image_rows)
+        values, mask = take(self.X, image_rows), None
         if isinstance(values, np.ma.MaskedArray):
-            values = unmasked(values, "X", self._numbers(image_rows))
+            if self.missing is None:
+                values = unmasked(values, "X", self._numbers(image_rows))
+            elif np.ma.is_masked(values):
+                values, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
         with np.errstate(over="ignore", under="ignore"):  # told below, in a sentence
             batch = self.placement.asarray(values)
         xp = array_namespace(batch)
+        if mask is not None:
+            mask = xp.asarray(mask, device=device_of(batch))
+            batch = xp.where(mask, xp.full_like(batch, math.nan), batch)
         batch = padded(xp.reshape(batch, (-1, *self.geometry.image_shape)), self.geometry)
         # One layout for all, so that sums round alike whatever the order of X in memory.
         batch = contiguous(batch)
@@ -215,14 +233,22 @@ class Images(ImageSource):
     def on_host(self, image_rows=slice(None)):
         weights = None if self.sample_weight is None else self.weights(image_rows)
         placement = Placement("numpy", None, self.dtype)
-        X = to_numpy(take(self.X, image_rows))
-        return Images(X, self.geometry, weights, placement, self._numbers(image_rows))
+        X = take(self.X, image_rows)
+        if np.ma.is_masked(X) and self.missing is not None:
+            # What is behind a mask must not count where rows are compared.
+            with np.errstate(over="ignore"):
+                values = np.ma.getdata(X).astype(self.dtype)
+            X = np.where(np.ma.getmaskarray(X), np.nan, values)
+        X = to_numpy(X)
+        numbers = self._numbers(image_rows)
+        return Images(X, self.geometry, weights, placement, numbers, self.missing)
 
     @property
     def _is_large(self):
         """Whether patches are read one by one: whole images are large, and NumPy's."""
         sides = self.geometry.image_shape[:2]
         large = math.prod(self.geometry.padded_shape) > READ_VALUES
+        large = large and self.missing is None
         return large and isinstance(self.X, np.ndarray) and self.X.shape[1:3] == sides
 
     def patches(self, image_rows, positions):
@@ -239,12 +265,21 @@ class Images(ImageSource):
         for group in slices(len(needed), step):
             part = slice(first[group.start], ends[group.stop - 1])
             padded = self.on_host(needed[group]).read(slice(None))
-            windows = sliding_window_view(padded, geometry.reach, axis=(1, 2))
-            windows = windows[..., :: geometry.dilation[0], :: geometry.dilation[1]]
             images = np.searchsorted(needed[group], image_rows[part])
-            # The channels come before the sides of a window.
-            patches[part] = np.moveaxis(windows[images, tops[part], lefts[part]], 1, -1)
+            chosen = (images, tops[part], lefts[part])
+            patches[part] = _cut_out(padded, geometry, chosen)
+            if self.missing is not None and has_missing(padded):
+                self._settle(patches[part], padded, chosen)
         return patches.reshape(len(image_rows), geometry.patch_length)
+
+    def _settle(self, patches, padded, chosen):
+        """Fill patches in, if that is asked for; those that do not count become NaN."""
+        geometry, (min_observed, fill) = self.geometry, self.missing
+        used = used_positions(padded, geometry._replace(stride=(1, 1)), min_observed)
+        images, tops, lefts = chosen
+        if fill:
+            patches[...] = _cut_out(filled(padded, geometry.reach), geometry, chosen)
+        patches[used[tops, images, lefts] == 0] = np.nan
 
     def map_reduce(self, step, merge, workers, batch_size, image_rows=None):
         batches = self.batches(batch_size, image_rows)
@@ -270,8 +305,8 @@ class Images(ImageSource):
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
                 f"for {self.dtype}, beyond {largest:.0e}. ConvGMMFeatures does not accept missing "
-                "values: drop such images, or fill them in, with sklearn.impute.SimpleImputer for "
-                "example; scale large values down."
+                'values unless missing_values="ignore" is set: set it, drop such images, or fill '
+                "them in, with sklearn.impute.SimpleImputer for example; scale large values down."
             )
 
     def _check_not_lost(self, batch, image_rows):
@@ -294,5 +329,8 @@ class Images(ImageSource):
     def _first_beyond(self, largest, batch, image_rows):
         """Number of the first image with a value beyond `largest`, or NaN; None without one."""
         xp = array_namespace(batch)
-        within = to_numpy(xp.all(xp.abs(batch) <= largest, axis=(1, 2, 3)))
+        within = xp.abs(batch) <= largest
+        if self.missing is not None:
+            within = within | (batch != batch)
+        within = to_numpy(xp.all(within, axis=(1, 2, 3)))
         return None if within.all() else self._numbers(image_rows)[np.argmin(within)]

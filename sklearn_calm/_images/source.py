@@ -27,6 +27,7 @@ class ImageSource(Protocol):
     geometry: PatchGeometry
     sample_weight: np.ndarray | None  # (n,)
     placement: Placement  # where batches are worked on, and in what precision
+    missing: Any  # `Missing`: what is done about missing values; None refuses them
 
     @property
     def in_memory(self):

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.moments import box_sums
-from sklearn_calm._mixture.em import collect
+from sklearn_calm._mixture.em import collect, e_step
 from sklearn_calm._mixture.model import log_joint
 from sklearn_calm._mixture.posterior import Posterior, find_posterior, image_log_normalizers
 
@@ -117,6 +117,8 @@ def bounded_e_step(images, sample_weight, layer, upper, moves, noise_variance, *
         Bounds of this pass.
     """
     patches, cells = layer.view(images), layer.model.cells
+    if patches.used is not None:  # there are no bounds of batches that miss values
+        return e_step(images, sample_weight, layer, **options), upper
     posterior = None
     if moves is not None:
         lower = best_anew(upper, patches, layer, cells)

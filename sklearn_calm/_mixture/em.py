@@ -11,6 +11,7 @@ from sklearn_calm._arrays.namespace import array_namespace, like, to_numpy
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.model import (
     MixtureParameters,
+    count_values,
     energies,
     log_joint,
     log_joint_rows,
@@ -38,6 +39,8 @@ class SufficientStatistics(NamedTuple):
     energy: float  # Q = sum |y_u|^2
     n_values: float  # M, the number of values in Q
     n_images: float  # sum of the weights of the images
+    # (K, D), sum of responsibilities of what was observed; 0 where no value can be missing
+    seen: np.ndarray | float = 0.0
 
 
 def merge(a, b):
@@ -74,7 +77,9 @@ def e_step(images, sample_weight, layer, *, with_energy=True):
     """
     patches = layer.view(images)
     maps, cells = log_joint(patches, layer), layer.model.cells
-    posterior = find_posterior(maps, cells, sample_weight, patches.sparse_below, patches.scratch)
+    posterior = find_posterior(
+        maps, cells, sample_weight, patches.sparse_below, patches.scratch, patches.used
+    )
     return collect(patches, posterior, images, sample_weight, layer.model, with_energy=with_energy)
 
 
@@ -86,13 +91,26 @@ def collect(patches, posterior, images, sample_weight, model, *, with_energy=Tru
     else:
         sums, counts = patches.gather(positions, exponentials, scale)
     n_images = float(sample_weight.sum())
+    sums, counts = (to_numpy(part).astype(np.float64) for part in (sums, counts))
+    length, symmetry = model.geometry.patch_length, model.symmetry
+    n_values, seen, marks = model.n_values * n_images, 0.0, sums[:, length:]
+    sums = symmetry.fold(sums[:, :length])
+    counts = counts.reshape(-1, symmetry.order).sum(axis=1)
+    if model.min_observed is not None and model.preprocessing.whitener is None:
+        seen = np.broadcast_to(counts[:, None], sums.shape)
+        if marks.size:  # which have no sign
+            signs = np.tile(symmetry.signs, len(counts))
+            seen = symmetry.fold(signs[:, None] * marks)
+    if patches.used is not None:
+        n_values = float(sample_weight @ count_values(images, model))
     return SufficientStatistics(
-        sums=model.symmetry.fold(to_numpy(sums).astype(np.float64)),
-        counts=to_numpy(counts).astype(np.float64).reshape(-1, model.symmetry.order).sum(axis=1),
+        sums=sums,
+        counts=counts,
         log_normalizer=float(sample_weight @ log_normalizers),
         energy=float(sample_weight @ energies(images, model)) if with_energy else 0.0,
-        n_values=model.n_values * n_images,
+        n_values=n_values,
         n_images=n_images,
+        seen=seen,
     )
 
 
@@ -109,9 +127,10 @@ def objective(statistics, noise_variance):
 
 def log_likelihoods(images, layer, noise_variance):
     """Log-likelihood of each image (eq. 9): float64, shape (n,)."""
-    model, maps = layer.model, log_joint(layer.view(images), layer)
-    posterior = find_posterior(maps, model.cells, np.ones(images.shape[0]))
-    noise = background(energies(images, model), model.n_values, noise_variance)
+    model, patches = layer.model, layer.view(images)
+    maps, weights = log_joint(patches, layer), np.ones(images.shape[0])
+    posterior = find_posterior(maps, model.cells, weights, used=patches.used)
+    noise = background(energies(images, model), count_values(images, model), noise_variance)
     return posterior.log_normalizers + noise
 
 
@@ -160,10 +179,19 @@ def m_step(statistics, old, preprocessing, *, learn_weights, noise_variance):
     """
     sums, counts = statistics.sums, statistics.counts
     found = counts > np.finfo(np.float64).tiny
-    means = np.where(found[:, None], sums / np.where(found, counts, 1)[:, None], old.means)
+    if np.ndim(statistics.seen):
+        # Responsibilities below rounding errors have seen nothing.
+        seen = statistics.seen
+        found = seen > np.maximum(1e-9 * counts[:, None], np.finfo(np.float64).tiny)
+        means = np.where(found, sums / np.where(found, seen, 1), old.means)
+    else:
+        means = np.where(found[:, None], sums / np.where(found, counts, 1)[:, None], old.means)
     weights = floored_weights(counts) if learn_weights else old.weights
     if noise_variance == "auto":
         explained = counts @ np.square(preprocessing.whiten(means)).sum(axis=1)
+        if np.ndim(statistics.seen):
+            # 0 to the last bit where nothing is missing.
+            explained -= ((counts[:, None] - statistics.seen) * np.square(means)).sum()
         noise_variance = floored_variance(statistics, explained)
     return MixtureParameters(means, weights, float(noise_variance))
 

@@ -1,5 +1,7 @@
 """What a fitted layer says of images: features, log-likelihoods."""
 
+import math
+
 from sklearn_calm._arrays.namespace import array_namespace, copied, rectify
 from sklearn_calm._convolution.pooling import pool, pool_rectified, pool_symmetry, tied_maps
 from sklearn_calm._mixture.cells import Cells
@@ -36,6 +38,8 @@ def patches_features(patches, layer, pooler, *, order=1):
     """`batch_features` of the patches of a batch, as the layer views them."""
     if pooler is None:
         maps = tied_maps(log_joint(patches, layer), order)
+        if patches.used is not None:
+            maps[patches.used == 0] = math.nan
         return copied(array_namespace(maps).permute_dims(maps, (1, 0, 2, 3)))
     return pool_symmetry(_pooled(patches, layer, pooler), pooler, layer.bias.shape[0])
 
@@ -44,11 +48,11 @@ def _pooled(patches, layer, pooler):
     """Features of all kernels."""
     if pooler.pooling.rectified:
         return _rectified_features(patches, layer, pooler)
-    maps = log_joint(patches, layer)
+    maps, used = log_joint(patches, layer), patches.used
     if pooler.pooling.shares is not None:
         cells = share_cells(pooler.pooling, layer.model.cells, patches.geometry.map_shape)
-        maps = responsibilities(maps, cells)
-    return pool(maps, pooler)
+        maps = responsibilities(maps, cells, used)
+    return pool(maps, pooler, used)
 
 
 def averaged_maps(patches, layer, pooling, *, both=False):
@@ -96,13 +100,13 @@ def _rectified_features(patches, layer, pooler):
     xp, images = array_namespace(patches.images), patches.images
     scale = xp.ones((n_rows, images.shape[0], n_columns), dtype=images.dtype, device=images.device)
     if pools_by_row(layer, pooler):
-        map_rows = patches.correlate_rows(layer.kernels, layer.bias)
+        map_rows = patches.correlate_rows(*layer.parts_for(patches))
         if patches.deviation is not None:
             scale = 1 / patches.deviation
     else:
         maps = log_joint(patches, layer)
         map_rows = (maps[y, ...] for y in range(n_rows))
-    return pool_rectified(map_rows, scale, pooler)
+    return pool_rectified(map_rows, scale, pooler, patches.used)
 
 
 def batch_log_likelihoods(image_rows, images, layer, noise_variance):

@@ -14,6 +14,12 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution import fourier
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._convolution.moments import centred, square_norms
+from sklearn_calm._convolution.observed import (
+    ObservedPatches,
+    filled,
+    has_missing,
+    used_positions,
+)
 from sklearn_calm._convolution.patches import Patches, StripedPatches
 from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._mixture.cells import Cells
@@ -27,6 +33,8 @@ class PatchModel(NamedTuple):
     cells: Cells
     preprocessing: Preprocessing
     symmetry: Symmetry = Symmetry()  # of kernels
+    # Share of a patch that must be there for it to count; None where no value can be missing.
+    min_observed: float | None = None
 
     @property
     def counts_pixels(self):
@@ -42,8 +50,20 @@ class PatchModel(NamedTuple):
 
     def view(self, images, patch_type=StripedPatches, scratch=None):
         """The normalised, not yet whitened patches of a batch."""
-        floor = self.preprocessing.contrast_floor
-        return patch_type(images, self.geometry, contrast_floor=floor, scratch=scratch)
+        options = {"contrast_floor": self.preprocessing.contrast_floor, "scratch": scratch}
+        if not self.misses_values(images):
+            return patch_type(images, self.geometry, **options)
+        if self.preprocessing.whitener is None:
+            options["min_observed"] = self.min_observed
+            return ObservedPatches(images, self.geometry, **options)
+        whole = filled(images, self.geometry.reach)
+        patches = patch_type(whole, self.geometry, **options)
+        patches.used = used_positions(images, self.geometry, self.min_observed)
+        return patches
+
+    def misses_values(self, images):
+        """Whether values of a batch are missing."""
+        return self.min_observed is not None and has_missing(images)
 
 
 class MixtureParameters(NamedTuple):
@@ -62,6 +82,8 @@ class ConvLayer(NamedTuple):
 
     weight: np.ndarray
     bias: np.ndarray
+    # What a missing value takes off each score: (K, D); None where missing values are filled in.
+    missing_weight: np.ndarray | None = None
 
     def prepared(self, model, placement, scratch=None, patch_type=None):
         """The layer, ready to be applied to batches.
@@ -80,7 +102,14 @@ class ConvLayer(NamedTuple):
             transforms = placement.is_numpy and fourier.pays(model.geometry, len(self.weight))
             patch_type = fourier.FourierPatches if transforms else StripedPatches
         kernels = patch_type.prepared(placement.asarray(self.weight), model.geometry)
-        return PreparedLayer(kernels, placement.asarray(self.bias), patch_type, model, scratch)
+        bias, observed = placement.asarray(self.bias), None
+        if model.min_observed is not None and self.missing_weight is not None:
+            both = np.concatenate([self.weight, -self.missing_weight], axis=1)
+            observed = (
+                placement.asarray(both),
+                placement.asarray(self.bias + self.missing_weight.sum(axis=1)),
+            )
+        return PreparedLayer(kernels, bias, patch_type, model, scratch, observed)
 
 
 class PreparedLayer(NamedTuple):
@@ -91,6 +120,13 @@ class PreparedLayer(NamedTuple):
     patch_type: type[Patches]
     model: PatchModel
     scratch: Scratch | None
+    observed: tuple | None = None  # kernels (K, 2 D) and bias for `ObservedPatches` (eq. 40)
+
+    def parts_for(self, patches):
+        """Kernels and bias, as the patches take them."""
+        if isinstance(patches, ObservedPatches):
+            return self.observed
+        return self.kernels, self.bias
 
     @property
     def is_striped(self):
@@ -110,14 +146,19 @@ def conv_layer(parameters, model):
     with np.errstate(divide="ignore"):
         bias = np.log(weights) - np.square(centres).sum(axis=1) / (2 * noise_variance)
     bias -= np.log(model.geometry.n_positions / model.cells.n_cells)
+    missing_weight = None
     if whitener is not None:
         kernels = kernels @ whitener
         bias -= kernels @ mean
+    else:
+        missing_weight = np.square(means) / (2 * noise_variance)
     if model.preprocessing.contrast_floor is not None:
         kernels = centred(kernels)
     # The preprocessing commutes with the transformations (eq. 33), so they may come last.
     bias = np.repeat(bias - np.log(model.symmetry.order), model.symmetry.order)
-    return ConvLayer(model.symmetry.expand(kernels), bias)
+    if missing_weight is not None:  # squares have no sign
+        missing_weight = np.abs(model.symmetry.expand(missing_weight))
+    return ConvLayer(model.symmetry.expand(kernels), bias, missing_weight)
 
 
 def log_joint(patches, layer):
@@ -134,7 +175,7 @@ def log_joint(patches, layer):
     maps : ndarray of shape (rows, n, columns, K)
         In the memory of the patches.
     """
-    return patches.correlate(layer.kernels, layer.bias)
+    return patches.correlate(*layer.parts_for(patches))
 
 
 def log_joint_rows(patches, layer):
@@ -171,16 +212,39 @@ def energies(images, model):
     """
     xp = array_namespace(images)
     if model.counts_pixels:
+        if model.misses_values(images):
+            images = xp.where(images == images, images, xp.zeros_like(images))
         return to_numpy(xp.sum(images * images, axis=(1, 2, 3), dtype=xp.float64))
     return to_numpy(xp.sum(patch_energies(images, model), axis=(0, 2), dtype=xp.float64))
 
 
+def count_values(images, model):
+    """M of each image, float64: how many of its values the likelihood counts (eq. 41)."""
+    if not model.misses_values(images):
+        return np.full(images.shape[0], float(model.n_values))
+    xp = array_namespace(images)
+    if model.counts_pixels:
+        seen = xp.astype(images == images, xp.float64)
+        return to_numpy(xp.sum(seen, axis=(1, 2, 3)))
+    patches = model.view(images)
+    counts = patches.used * model.geometry.patch_length
+    if isinstance(patches, ObservedPatches):
+        counts = patches.used * patches.moments()[1]
+    return to_numpy(xp.sum(counts, axis=(0, 2), dtype=xp.float64))
+
+
 def patch_energies(images, model):
-    """|y_u|^2 at every position: (rows, n, columns)."""
+    """|y_u|^2 at every position, 0 where a patch does not count: (rows, n, columns)."""
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
+    misses_values = model.misses_values(images)
+    if whitener is None and misses_values:
+        patches = model.view(images)
+        return patches.used * patches.moments()[0]
     if whitener is None:
         floor = model.preprocessing.contrast_floor
         return square_norms(contiguous(images), model.geometry, floor)
     kernels, bias = like(whitener, images), like(-(whitener @ mean), images)
-    xp, map_rows = array_namespace(images), normalized_rows(model.view(images), kernels, bias)
-    return xp.concat([xp.vecdot(map_row, map_row) for map_row in map_rows])
+    patches = model.view(images)
+    xp, map_rows = array_namespace(images), normalized_rows(patches, kernels, bias)
+    squares = xp.concat([xp.vecdot(map_row, map_row) for map_row in map_rows])
+    return squares if patches.used is None else patches.used * squares

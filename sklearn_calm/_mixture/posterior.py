@@ -20,14 +20,19 @@ from sklearn_calm._arrays.namespace import (
 )
 
 
-def responsibilities(maps, cells):
+def responsibilities(maps, cells, used=None):
     """gamma(k, u): softmax of the log joint over each cell (eq. 4).
 
     The maps, (rows, n, columns, K), are overwritten.
     """
-    exponentials, scale, _, _ = find_posterior(maps, cells, np.ones(maps.shape[1]))
+    weights = np.ones(maps.shape[1])
+    exponentials, scale, _, _ = find_posterior(maps, cells, weights, used=used)
     exponentials *= scale[..., None]
     return exponentials
+
+
+# Taken off the log joint at positions that hold no patch.
+UNLIKELY = 1e30
 
 
 class Posterior(NamedTuple):
@@ -42,7 +47,7 @@ class Posterior(NamedTuple):
     log_normalizers: np.ndarray  # of each image: (n,), NumPy, float64
 
 
-def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
+def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None, used=None):
     """Posterior of a batch (eq. 4).
 
     Most positions carry next to nothing. They are left out of the sums where less than a share of
@@ -57,17 +62,29 @@ def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None):
     sparse_below : float
     scratch : Scratch or None
         Memory for the exponentials of a few positions.
+    used : ndarray of shape (rows, n, columns) or None
+        0 at the positions that hold no patch, as too much of it is missing; None: all may.
 
     Returns
     -------
     posterior : Posterior
     """
     xp = array_namespace(maps)
+    if used is not None:
+        maps -= (UNLIKELY * (1 - used))[..., None]
     peaks = cells.peaks(maps)
     masses = _exponentials(maps, cells.spread(peaks))
-    totals = cells.sums(masses)
+    if used is None:
+        totals = cells.sums(masses)
+        log_normalizers = image_log_normalizers(totals, peaks, cells)
+    else:
+        masses *= used
+        totals = cells.sums(masses)
+        log_normalizers = _of_used(totals, peaks, cells, used)
+        totals = xp.where(totals > 0, totals, xp.ones_like(totals))
     scale = cells.spread(like(sample_weight[:, None], maps) / totals)
-    log_normalizers = image_log_normalizers(totals, peaks, cells)
+    if used is not None:
+        scale = scale * used
     if sparse_below and cells.largest > 1:
         kept = masses > cells.negligible_share(numpy_dtype(maps)) * cells.spread(totals)
         if count_true(kept) < sparse_below * size(kept):
@@ -113,6 +130,16 @@ def exact_log_normalizers(maps, cells):
     totals = cells.sums(_exponentials(maps, cells.spread(peaks)))
     log_normalizers = cell_log_normalizers(totals, peaks)
     return log_normalizers + like(cells.log_uneven[:, None, :], log_normalizers)
+
+
+def _of_used(totals, peaks, cells, used):
+    """`image_log_normalizers` where some positions hold no patch (eq. 41)."""
+    xp = array_namespace(totals)
+    sizes = xp.astype(cells.sums(used), xp.float64)
+    zeros, ones = xp.zeros_like(sizes), xp.ones_like(sizes)
+    of_cells = cell_log_normalizers(xp.where(totals > 0, totals, xp.ones_like(totals)), peaks)
+    of_cells = of_cells + float(np.log(cells.sizes.mean())) - xp.log(xp.maximum(sizes, ones))
+    return to_numpy(xp.sum(xp.where(sizes > 0, of_cells, zeros), axis=(0, 2)))
 
 
 def cell_log_normalizers(totals, peaks):

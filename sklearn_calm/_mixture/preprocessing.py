@@ -107,7 +107,10 @@ def fit_preprocessing(patches, weights, *, normalize, whiten, reg_covar, symmetr
 
 
 def normalize_contrast(patches, floor):
-    """Raw patches (m, D) less their mean, divided by their deviation (eq. 10)."""
+    """Raw patches (m, D) less their mean, divided by their deviation (eq. 10).
+
+    Values that are missing, NaN, stay so; the moments are those of the others.
+    """
     if floor is None:
         return patches
     normalized = _centred(patches)
@@ -116,11 +119,17 @@ def normalize_contrast(patches, floor):
 
 
 def _centred(patches):
-    return patches - patches.mean(axis=1, keepdims=True)
+    means = patches.mean(axis=1, keepdims=True)
+    if np.isnan(means).any():
+        means = np.nanmean(patches, axis=1, keepdims=True)
+    return patches - means
 
 
 def _mean_squares(patches):
-    return np.einsum("md,md->m", patches, patches) / patches.shape[1]
+    squares = np.einsum("md,md->m", patches, patches) / patches.shape[1]
+    if np.isnan(squares).any():
+        squares = np.nanmean(np.square(patches), axis=1)
+    return squares
 
 
 def contrast_floor(patches, weights, *, centre=True):

@@ -9,9 +9,10 @@ from scipy.special import logsumexp
 from sklearn.utils.random import sample_without_replacement
 
 from sklearn_calm._convolution.geometry import slices
+from sklearn_calm._convolution.observed import own_means_filled
 from sklearn_calm._mixture.em import dead_components
 from sklearn_calm._mixture.model import conv_layer, log_joint, patch_energies
-from sklearn_calm._mixture.posterior import cell_log_normalizers
+from sklearn_calm._mixture.posterior import UNLIKELY, cell_log_normalizers
 from sklearn_calm._mixture.preprocessing import normalize_contrast
 from sklearn_calm._mixture.seeds import join_equal
 
@@ -69,7 +70,8 @@ def reseed(images, parameters, statistics, model, *, learn_weights, batch_size, 
     patches = images.patches(image_rows[chosen], positions[chosen]).astype(np.float64)
     revived = dead[: len(chosen)]
     means, weights = parameters.means.copy(), parameters.weights.copy()
-    means[revived] = normalize_contrast(patches, model.preprocessing.contrast_floor)
+    normalized = normalize_contrast(patches, model.preprocessing.contrast_floor)
+    means[revived] = own_means_filled(normalized)
     if learn_weights:
         weights[revived] = share[chosen]
         weights /= weights.sum()
@@ -91,11 +93,16 @@ def _gains(images, image_rows, share, parameters, model, batch_size):
     gains, positions = np.empty(len(image_rows)), np.empty(len(image_rows), dtype=int)
     for part in slices(len(image_rows), batch_size):
         batch = images.read(image_rows[part])
-        log_masses = logsumexp(log_joint(layer.view(batch), layer), axis=-1)
+        patches = layer.view(batch)
+        log_masses = logsumexp(log_joint(patches, layer), axis=-1)
+        if patches.used is not None:
+            log_masses -= UNLIKELY * (1 - patches.used)
         peaks = model.cells.peaks(log_masses[..., None])
         totals = model.cells.sums(np.exp(log_masses - model.cells.spread(peaks)))
         new = patch_energies(batch, model) / (2 * parameters.noise_variance) - log_cell
         odds = new - model.cells.spread(cell_log_normalizers(totals, peaks))
+        if patches.used is not None:
+            odds = np.where(patches.used > 0, odds, -UNLIKELY)
         odds = odds.transpose(1, 0, 2).reshape(odds.shape[1], -1)
         positions[part] = odds.argmax(axis=1)
         with np.errstate(divide="ignore"):
@@ -111,6 +118,7 @@ def _best_distinct(images, image_rows, positions, worth, most, symmetry):
     candidates = np.argsort(-worth, kind="stable")[: 4 * most]
     candidates = np.sort(candidates[worth[candidates] > 0])
     patches = images.patches(image_rows[candidates], positions[candidates])
-    _, first = np.unique(symmetry.canonical(patches), axis=0, return_index=True)
+    patches = symmetry.canonical(own_means_filled(patches))
+    _, first = np.unique(patches, axis=0, return_index=True)
     candidates = candidates[first]
     return np.sort(candidates[np.argsort(-worth[candidates], kind="stable")][:most])

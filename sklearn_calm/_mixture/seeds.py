@@ -57,8 +57,18 @@ def sample_patches(images, rng, max_patches=None):
         positions = rng.randint(geometry.n_positions, size=most)
         weights = np.ones(most)
     kept = weights > 0
-    patches = images.patches(image_rows[kept], positions[kept])
-    return PatchSample(patches, weights[kept], complete)
+    patches, weights = images.patches(image_rows[kept], positions[kept]), weights[kept]
+    if images.missing is not None:
+        counts = ~np.isnan(patches).all(axis=1)
+        if not counts.any():
+            raise ValueError(
+                "X misses too many values: among the patches that were looked at, none has the "
+                f"share min_observed={images.missing.min_observed} of its values. Give images of "
+                "which more is there, or lower min_observed or patch_size."
+            )
+        if not counts.all():
+            patches, weights = patches[counts], weights[counts]
+    return PatchSample(patches, weights, complete)
 
 
 def distinct(patches, weights):
@@ -69,6 +79,8 @@ def distinct(patches, weights):
 
 def join_equal(rows, weights):
     """The first of each kind of equal rows, in an order of their own, and the weights of each."""
+    if np.isnan(rows).any():  # NaN equals nothing, not even itself
+        rows = np.concatenate([np.nan_to_num(rows), np.isnan(rows)], axis=1)
     # Any fixed direction orders the rows; only equal ones tie.
     direction = np.random.RandomState(0).standard_normal(rows.shape[1])
     order = np.argsort((rows * direction).sum(axis=1), kind="stable")

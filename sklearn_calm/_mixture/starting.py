@@ -10,6 +10,7 @@ import numpy as np
 
 from sklearn_calm._arrays.execution import single_threaded_blas
 from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.observed import own_means_filled
 from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 from sklearn_calm._images.reader import Images
 from sklearn_calm._images.source import ImageSource
@@ -67,7 +68,9 @@ def prepare(
 ):
     """Sample patches, and fit their preprocessing unless it is given."""
     sample = sample_patches(images, rng, None if assignment == "patch" else SEED_PATCHES)
-    precision = working_precision(sample.patches, sample.weights, normalize=normalize)
+    precision = working_precision(
+        own_means_filled(sample.patches), sample.weights, normalize=normalize
+    )
     if precision != images.dtype:
         images = images.in_precision(precision)
         sample = sample._replace(patches=sample.patches.astype(precision))
@@ -80,22 +83,24 @@ def prepare(
             reg_covar=reg_covar,
             symmetry=symmetry,
         )
-    whole = patch_model(images.geometry, assignment, preprocessing, symmetry)
+    missing = images.missing
+    whole = patch_model(images.geometry, assignment, preprocessing, symmetry, missing)
     normalized = normalize_contrast(sample.patches, preprocessing.contrast_floor)
     sampled = sample._replace(patches=normalized)
     if assignment != "patch" or sample.complete:
         return Prepared(images, whole, whole, sampled, 1.0)
     geometry = PatchGeometry(whole.geometry.kernel_shape, whole.geometry.patch_size, (1, 1))
-    normal = preprocessing._replace(contrast_floor=None)
-    model = patch_model(geometry, assignment, normal, symmetry)
-    patches = Images(images.placement.asarray(normalized), geometry)
+    raw = preprocessing._replace(contrast_floor=None)
+    model = patch_model(geometry, assignment, raw, symmetry, missing)
+    patches = Images(images.placement.asarray(normalized), geometry, missing=missing)
     return Prepared(patches, model, whole, sampled, float(images.geometry.n_positions))
 
 
-def patch_model(geometry, assignment, preprocessing, symmetry=NO_SYMMETRY):
-    """The model of images of the geometry given."""
+def patch_model(geometry, assignment, preprocessing, symmetry=NO_SYMMETRY, missing=None):
+    """The model of images of the geometry given, and with what may be missing of them."""
     cells = Cells.from_assignment(assignment, geometry.map_shape)
-    return PatchModel(geometry, cells, preprocessing, symmetry)
+    least = missing and missing.min_observed
+    return PatchModel(geometry, cells, preprocessing, symmetry, least)
 
 
 @single_threaded_blas()
@@ -115,6 +120,7 @@ def start(sample, model, n_components, init, noise_variance, rng):
         since most patches are background.
     rng : numpy.random.RandomState
     """
+    sample = sample._replace(patches=own_means_filled(sample.patches))
     means = starting_means(init, sample, model.preprocessing, n_components, rng, model.symmetry)
     if noise_variance == "auto":
         noise_variance = _starting_noise(means, sample, model, rng)

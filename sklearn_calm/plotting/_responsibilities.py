@@ -210,7 +210,10 @@ def _responsibilities(features, X):
     mapped = copy.deepcopy(features).set_output(transform="default")
     mapped.set_params(pooling=None, polarity="positive", pool_symmetry="region")
     maps = to_numpy(mapped.transform(X)).swapaxes(0, 1)
-    return responsibilities(maps, features._model.cells).swapaxes(0, 1)
+    missing = np.isnan(maps[..., 0])
+    used = 1.0 - missing if missing.any() else None
+    maps = np.nan_to_num(maps)
+    return responsibilities(maps, features._model.cells, used).swapaxes(0, 1)
 
 
 def map_extent(geometry):

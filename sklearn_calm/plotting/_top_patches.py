@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import batch_size_of, check_images, workers_of
+from sklearn_calm._batches import batch_size_of, check_images, current_model, workers_of
 from sklearn_calm._mixture.model import ConvLayer, log_joint, patch_energies
 from sklearn_calm.plotting._canvas import (
     MARK,
@@ -231,10 +231,11 @@ def _top_patches(features, images, components, n_patches):
     """Rows of images, and positions in them, at which each density is highest: (m, n_patches)."""
     if not isinstance(n_patches, numbers.Integral) or n_patches < 1:
         raise ValueError(f"n_patches={n_patches!r}: expected an int of 1 or more.")
-    model, (weight, bias) = features._model, features._layer
+    model = current_model(features)
     order = model.symmetry.order
     kernels = (order * components[:, None] + np.arange(order)).ravel()
-    layer = ConvLayer(weight[kernels], bias[kernels])
+    parts = (None if part is None else part[kernels] for part in features._layer)
+    layer = ConvLayer(*parts)
     step = partial(
         _likeliest,
         images=images,
@@ -257,9 +258,12 @@ def _top_patches(features, images, components, n_patches):
 def _likeliest(rows, images, layer, noise_variance):
     """Highest density of each component in each image, but for a constant; and its position."""
     batch = images.read(rows)
-    density = log_joint(layer.view(batch), layer)
+    patches = layer.view(batch)
+    density = log_joint(patches, layer)
     density -= patch_energies(batch, layer.model)[..., None] / (2 * noise_variance)
     # Of a component under the transformation that suits the patch best.
     density = density.reshape(*density.shape[:3], -1, layer.model.symmetry.order).max(axis=-1)
+    if patches.used is not None:
+        density[patches.used == 0] = -np.inf
     density = density.transpose(1, 0, 2, 3).reshape(len(batch), -1, density.shape[-1])
     return density.max(axis=1), density.argmax(axis=1)

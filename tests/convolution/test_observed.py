@@ -1,0 +1,219 @@
+"""Patches with missing values, beside their literal twin; and the laws of what is missing."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import get_tags
+
+import _missing
+import _reference
+from _twins import GEOMETRIES, make_em, make_problem, twin
+from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._convolution.observed import Missing, filled
+from sklearn_calm._images.reader import Images
+from sklearn_calm._mixture.em import objective
+from sklearn_calm.datasets import make_planted_patches
+
+OPTIONS = [
+    {},
+    {"whiten": False},
+    {"whiten": False, "normalize": None},
+    {"whiten": False, "normalize": None, "assignment": "image"},
+    {"assignment": (2, 2)},
+    {"assignment": (2, 2), "whiten": False},
+    {"symmetry": ("mirror", "sign")},
+    {"symmetry": ("mirror", "sign"), "whiten": False},
+]
+
+
+def model_of(**options):
+    options = {"max_iter": 8, "tol": 0, "random_state": 0, "patch_size": 3, **options}
+    return ConvGMMFeatures(4, missing_values="ignore", **options)
+
+
+def fitted(model, X, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X, **options)
+
+
+def with_missing(rng, n=30, side=9, share=0.3, channels=1):
+    X = rng.normal(size=(n, side, side, channels)).cumsum(axis=1)
+    X[rng.random(X.shape) < share] = np.nan
+    return X
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("assignment", ["image", "patch"])
+@pytest.mark.parametrize("preprocessing", ["raw", "contrast"])
+def test_passes_of_em_are_those_of_the_twin(preprocessing, assignment, geometry):
+    rng = np.random.default_rng(0)
+    problem = make_problem(rng, assignment, preprocessing, geometry, weighted=False)
+    X = problem.images.X.copy()
+    X[rng.random(X.shape) < 0.4] = np.nan
+    X[1, 2:6] = np.nan
+    images = Images(X, problem.model.geometry, missing=Missing(0.6, False))
+    problem = problem._replace(images=images, model=problem.model._replace(min_observed=0.6))
+    parameters, em = problem.parameters(rng), make_em(problem, batch_size=2)
+    mixture = twin(parameters)
+    for _ in range(3):
+        statistics = em.e_step(parameters)
+        bound, mixture = _missing.observed_pass(X, mixture, problem.setting, 0.6)
+        assert objective(statistics, parameters.noise_variance) == pytest.approx(bound, rel=1e-9)
+        parameters = em.m_step(statistics, parameters)
+        np.testing.assert_allclose(parameters.means, mixture.means, atol=1e-9)
+        np.testing.assert_allclose(parameters.weights, mixture.weights, atol=1e-9)
+        assert parameters.noise_variance == pytest.approx(mixture.noise_variance, rel=1e-9)
+
+
+def test_images_are_filled_as_by_the_twin():
+    X = with_missing(np.random.default_rng(1), n=3, share=0.6, channels=2)
+    X[0, :6, :, 1] = np.nan
+    literal = [_missing.filled_in(x, (3, 4)) for x in X]
+    np.testing.assert_allclose(filled(X, (3, 4)), literal, rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_nothing_missing_changes_no_bit(options):
+    X = np.random.default_rng(2).normal(size=(30, 9, 9))
+    plain = fitted(model_of(**options).set_params(missing_values="error"), X)
+    ignoring = fitted(model_of(**options), X)
+    np.testing.assert_array_equal(ignoring.means_, plain.means_)
+    assert ignoring.lower_bounds_ == plain.lower_bounds_
+    np.testing.assert_array_equal(ignoring.transform(X), plain.transform(X))
+    np.testing.assert_array_equal(ignoring.score_samples(X), plain.score_samples(X))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_objective_never_falls(options, seed):
+    X = with_missing(np.random.default_rng(seed))
+    bounds = fitted(model_of(max_iter=20, **options), X).lower_bounds_
+    assert (np.diff(bounds) > -1e-9 * np.abs(bounds[0])).all()
+
+
+@pytest.mark.parametrize("pooling", ["triangle", "mean", "tempered", "logsumexp", "max", None])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_what_is_behind_a_mask_never_matters(options, pooling):
+    rng = np.random.default_rng(4)
+    X = with_missing(rng)
+    mask = np.isnan(X)
+    garbage = np.where(mask, 1e300 * rng.normal(size=X.shape), X)
+    garbage[0][mask[0]] = np.inf
+    masked = np.ma.array(garbage, mask=mask)
+    model = fitted(model_of(pooling=pooling, **options), X)
+    other = fitted(model_of(pooling=pooling, **options), masked)
+    np.testing.assert_array_equal(model.means_, other.means_)
+    np.testing.assert_array_equal(model.transform(X), other.transform(masked))
+    np.testing.assert_array_equal(model.score_samples(X), other.score_samples(masked))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_weights_are_copies_and_batches_do_not_matter(options):
+    X = with_missing(np.random.default_rng(5))
+    weights = np.ones(len(X))
+    weights[:5] = 2
+    one = fitted(model_of(**options, batch_size=7), X, sample_weight=weights)
+    two = fitted(model_of(**options, n_jobs=2), np.concatenate([X, X[:5]]))
+    np.testing.assert_allclose(one.means_, two.means_, atol=1e-6)
+    np.testing.assert_allclose(
+        one.transform(X), one.set_params(batch_size=3).transform(X), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("window", ["box", "gaussian"])
+@pytest.mark.parametrize("pooling", ["triangle", "mean", "tempered", "logsumexp"])
+def test_pooled_features_are_those_of_the_positions_that_are_there(pooling, window):
+    X = np.random.default_rng(6).normal(size=(20, 9, 9))
+    model = fitted(model_of(pooling=None, whiten=False, padding=0, min_observed=1.0), X)
+    X[0, 2:4, 3:5] = np.nan
+    joint = model.transform(X[:1])[0]
+    used = ~np.isnan(joint[..., 0])
+    assert 0 < used.sum() < used.size
+    model.set_params(pooling=pooling, pool_grid=2, pool_window=window)
+    features = model.transform(X[:1])[0].reshape(4, -1)
+    joint = np.nan_to_num(joint)
+    shares = np.exp(joint - np.logaddexp.reduce(joint, axis=-1, keepdims=True))
+    for region, count in enumerate(_reference.window_counts(window, (2, 2), 7, 7, 0.6)):
+        weights = count * used
+        for k in range(4):
+            expected = 0.0
+            if pooling == "logsumexp":
+                total = sum(weights[u] * np.exp(joint[u][k]) for u in map(tuple, np.argwhere(used)))
+                expected = np.log(total * count.sum() / weights.sum())
+            else:
+                for u in map(tuple, np.argwhere(used)):
+                    expected += weights[u] * _reference.averaged(
+                        joint[u], shares[u], pooling, k, 1, 9
+                    )
+                expected /= weights.sum()
+            assert features[region, k] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_an_image_of_which_nothing_is_there_counts_for_nothing():
+    X = with_missing(np.random.default_rng(7))
+    gone = np.full_like(X[:2], np.nan)
+    model, other = fitted(model_of(), X), fitted(model_of(), np.concatenate([X, gone]))
+    np.testing.assert_allclose(model.means_, other.means_, atol=1e-9)
+    assert np.isnan(model.transform(gone)).all()
+    np.testing.assert_array_equal(model.score_samples(gone), 0)
+    with pytest.raises(ValueError, match="misses too many values"):
+        model_of().fit(gone)
+    stepped = model_of().partial_fit(X).partial_fit(gone)
+    assert np.isfinite(stepped.partial_fit(X).means_).all()
+
+
+def test_by_default_missing_values_are_refused_with_a_hint():
+    X = with_missing(np.random.default_rng(8))
+    for bad in (X, np.ma.masked_invalid(X)):
+        with pytest.raises(ValueError, match='missing_values="ignore"'):
+            ConvGMMFeatures(4).fit(bad)
+    for method in ("score_map", "transform_pixels"):
+        with pytest.raises(ValueError, match=f"no effect on {method}"):
+            getattr(fitted(model_of(), X), method)(X)
+    assert not get_tags(ConvGMMFeatures()).input_tags.allow_nan
+    assert get_tags(model_of()).input_tags.allow_nan
+    X[3, 0, 0] = np.inf
+    with pytest.raises(ValueError, match=r"infinity .first in image 3"):
+        model_of().fit(X)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_kernels_are_found_though_a_third_is_missing(seed):
+    X, truth = make_planted_patches(400, 3, patch_size=5, random_state=seed)
+    X = X.astype(np.float64)
+    X[np.random.default_rng(seed).random(X.shape) < 0.33] = np.nan
+    # Near the truth, as EM may end elsewhere even with nothing missing.
+    start = truth.means + np.random.default_rng(seed).normal(scale=0.5, size=truth.means.shape)
+    model = ConvGMMFeatures(
+        3,
+        patch_size=5,
+        assignment="image",
+        normalize=None,
+        whiten=False,
+        missing_values="ignore",
+        init_params=start,
+        random_state=seed,
+    )
+    means = fitted(model, X).means_.reshape(3, -1)
+    likeness = np.corrcoef(means, truth.means.reshape(3, -1))[:3, 3:]
+    assert (likeness.max(axis=0) > 0.95).all()
+
+
+def test_masked_dask_arrays_and_tensors():
+    da, torch = pytest.importorskip("dask.array"), pytest.importorskip("torch")
+    X = with_missing(np.random.default_rng(9))
+    for options in OPTIONS:
+        model = fitted(model_of(**options), X)
+        expected = model.transform(X)
+        masked = np.ma.array(np.nan_to_num(X, nan=1e30), mask=np.isnan(X))
+        lazy = da.from_array(masked, chunks=(7, -1, -1, -1))
+        np.testing.assert_allclose(model.transform(lazy).compute(), expected, atol=1e-9)
+        other = fitted(model_of(**options), lazy)
+        np.testing.assert_allclose(other.means_, model.means_, atol=1e-6)
+        tensors = fitted(model_of(**options), torch.asarray(X))
+        np.testing.assert_allclose(tensors.means_.numpy(), model.means_, atol=1e-6)
+        features = tensors.transform(torch.asarray(X)).numpy()
+        np.testing.assert_allclose(features, expected, atol=1e-6)
