@@ -251,7 +251,7 @@ def test_m_step_is_that_of_the_twin(preprocessing, learn_weights, noise_variance
         noise_variance=noise_variance,
     )
     expected = _reference.m_step(
-        _reference.Statistics(*statistics),
+        _reference.Statistics(*statistics[:6]),
         learn_weights,
         noise_variance,
         problem.setting.mean,
