@@ -149,3 +149,15 @@ def test_an_int_patch_size_is_clipped_so_that_patches_fit():
 def test_patches_beyond_the_image_are_refused():
     with pytest.raises(ValueError, match=r"dilation=\(8, 8\), of \(33, 33\) pixels.*larger than"):
         small(patch_size=(5, 5), dilation=8).fit(images(11))
+
+
+@pytest.mark.parametrize("dilation", DILATIONS)
+def test_features_of_pixels_are_those_of_the_maps(dilation):
+    X = images(12)
+    options = {"patch_size": 3, "dilation": dilation, "padding": "same", "pooling": "tempered"}
+    model = small(**options).fit(X)
+    maps = model.set_params(pooling=None).transform(X) / 9
+    shares = np.exp(maps - maps.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    found = model.set_params(pooling="tempered").transform_pixels(X, widths=0)
+    assert_allclose(found, shares.reshape(-1, 4), rtol=1e-7, atol=1e-9)
