@@ -1,12 +1,14 @@
 """Defects of surfaces by score_map, beside PCA, k-means and IsolationForest.
 
     pip install scikit-image
-    python tests/benchmarks/defects.py [--real FOLDER --normal NAME]
+    python tests/benchmarks/defects.py [--real FOLDER --normal NAME] [--methods ...]
 
 The textures brick, grass and gravel of scikit-image are cut into tiles of 64 x 64 pixels. The upper
 half of each texture is learned. In the lower half, one copy of the tiles stays normal, and one more
 for each kind of defect gets one defect in every tile. Each method gives a map of the tile, which
-may be smoothed; a statistic of the map is the score of the tile. Figures are the areas under the
+may be smoothed. A value may count as odd if it is high, or if it is far from the median on either
+side: a place without texture is more likely than most. A statistic of the map is the score of the
+tile. Figures are the areas under the
 ROC curve: of tiles, defective against normal ones, and of pixels. The settings, the smoothing and
 the statistic of each method are those that are best on the other two textures.
 
@@ -35,7 +37,7 @@ from sklearn_calm import ConvGMMFeatures
 
 TEXTURES = ("brick", "grass", "gravel")
 SIDE = 64
-WIDTHS = (0, 2)  # of the smoothing, in pixels
+WIDTHS = (0, 2, 4)  # of the smoothing, in pixels
 N_LEARNED = 300
 METHODS = ("score_map", "PCA", "k-means", "IsolationForest")
 
@@ -53,7 +55,7 @@ def scratch(tile, rng):
     )
     mask = np.zeros(tile.shape, bool)
     mask[draw.line(y - down, x - right, y + down, x + right)] = True
-    return np.where(mask, tile + rng.choice([-40, 40]), tile), mask
+    return np.where(mask, tile + rng.choice([-80, 80]), tile), mask
 
 
 def blob(tile, rng):
@@ -61,7 +63,7 @@ def blob(tile, rng):
     shade[tuple(rng.integers(12, 52, size=2))] = 1
     shade = gaussian_filter(shade, rng.uniform(2, 4))
     shade /= shade.max()
-    return tile + rng.choice([-50, 50]) * shade, shade > 0.3
+    return tile + rng.choice([-80, 80]) * shade, shade > 0.3
 
 
 def smoothed_patch(tile, rng):
@@ -79,7 +81,7 @@ def light(tile, rng):
     shade[tuple(rng.integers(8, 56, size=2))] = 1
     shade = gaussian_filter(shade, 10)
     shade /= shade.max()
-    return tile * (1 + rng.choice([-0.35, 0.35]) * shade), shade > 0.3
+    return tile * (1 + rng.choice([-0.5, 0.5]) * shade), shade > 0.3
 
 
 def _replaced(tile, other, rng):
@@ -118,8 +120,9 @@ def some_rows(rows, most=50_000):
 
 def score_maps(learned, tiles):
     """Maps of score_map by its settings: high where a tile is odd."""
-    for normalize, whiten, patch_size, n_components in product(
-        (None, "contrast"), (False, True), (5, 8), (16, 64)
+    kept = {}
+    for normalize, whiten, (patch_size, n_components) in product(
+        (None, "contrast"), (False, True), ((5, 32), (5, 256), (9, 32))
     ):
         features = ConvGMMFeatures(
             n_components,
@@ -128,12 +131,18 @@ def score_maps(learned, tiles):
             normalize=normalize,
             whiten=whiten,
             reg_covar=1e-3,
-            max_iter=10,
+            max_iter=6,
             tol=0,
             random_state=0,
         )
         maps = -features.fit(learned).score_map(tiles)
         yield f"{normalize}, whiten={whiten}, {patch_size}, {n_components}", maps
+        if normalize is None:
+            kept[whiten, patch_size, n_components] = (maps - np.median(maps)) / maps.std()
+    for shape in ((5, 32), (5, 256), (9, 32)):
+        pair = kept[False, *shape], kept[True, *shape]
+        yield f"None, sum of both, {shape[0]}, {shape[1]}", pair[0] + pair[1]
+        yield f"None, larger of both, {shape[0]}, {shape[1]}", np.maximum(*pair)
 
 
 def pca_maps(learned, tiles):
@@ -200,11 +209,12 @@ def judged(method, learned, tiles, kinds, masks=None, halves=None):
     for setting, maps in MAPS[method](learned, tiles):
         for width in WIDTHS:
             smooth = gaussian_filter(maps, (0, width, width)) if width else maps
-            pixels = np.nan if masks is None else pixel_area(smooth, masks)
-            for name, scores in statistics(smooth).items():
-                key = f"{setting}; width {width}; {name}"
-                parts = [slice(None)] if halves is None else halves
-                results[key] = [(areas(scores[p], kinds[p]), pixels) for p in parts]
+            for sides, odd in (("one", smooth), ("both", np.abs(smooth - np.median(smooth)))):
+                pixels = np.nan if masks is None else pixel_area(odd, masks)
+                for name, scores in statistics(odd).items():
+                    key = f"{setting}; width {width}; sides {sides}; {name}"
+                    parts = [slice(None)] if halves is None else halves
+                    results[key] = [(areas(scores[p], kinds[p]), pixels) for p in parts]
     return results
 
 
@@ -220,10 +230,10 @@ def report(name, settings, kinds, pixels):
     )
 
 
-def textures():
+def textures(methods):
     problems = {texture: planted(texture) for texture in TEXTURES}
     print("kinds:", ", ".join(defect.__name__ for defect in DEFECTS))
-    for method in METHODS:
+    for method in methods:
         found = {texture: judged(method, *problems[texture]) for texture in TEXTURES}
         rows = []
         for texture in TEXTURES:
@@ -275,13 +285,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--real", type=Path, metavar="FOLDER")
     parser.add_argument("--normal", metavar="NAME")
+    parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     arguments = parser.parse_args()
     print(machine())
     if arguments.real is None:
-        textures()
+        textures(arguments.methods)
         return
     problem = photographs(arguments.real, arguments.normal)
-    for method in METHODS:
+    for method in arguments.methods:
         found = judged(method, *problem)
         best = max(found, key=lambda key: found[key][0][0].mean())
         report(method, best, *found[best][1])
