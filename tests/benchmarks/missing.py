@@ -1,0 +1,100 @@
+"""Accuracy with missing pixels, beside images whose pixels are filled in before.
+
+    python tests/benchmarks/missing.py .data/mnist.npz
+
+No test image is looked at: the 4000 images are the first training images.
+
+Pixels are missing at random, or behind clouds, from training and test images alike. Fills: the mean
+of each pixel (SimpleImputer), the pixels of the nearest images (KNNImputer), and the nearest
+observed pixel of the image. The layer and the classifier are the same in all rows.
+"""
+
+import argparse
+
+import numpy as np
+from scipy import ndimage
+from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_calm import ConvGMMFeatures
+
+N_TRAIN = N_TEST = 2000
+N_DRAWS = 3
+SHARES = (0.1, 0.3, 0.5)
+
+
+def hidden(kind, share, shape, rng):
+    """Which pixels are missing."""
+    noise = rng.standard_normal(shape)
+    if kind == "clouds":
+        noise = ndimage.gaussian_filter(noise, (0, 3, 3), mode="wrap")
+    return noise < np.quantile(noise, share, axis=(1, 2), keepdims=True)
+
+
+def nearest_filled(images):
+    """Each missing pixel is that observed one of its image that is nearest."""
+    whole = np.empty_like(images)
+    for image, out in zip(images, whole, strict=True):
+        _, places = ndimage.distance_transform_edt(np.isnan(image), return_indices=True)
+        out[...] = image[tuple(places)]
+    return whole
+
+
+def imputed(imputer):
+    """A fill of an imputer of rows, fitted to the training images."""
+
+    def fill(images):
+        rows = images.reshape(len(images), -1)
+        known = ~np.isnan(rows[:N_TRAIN]).all(axis=0)
+        whole = np.zeros_like(rows)
+        whole[:, known] = imputer.fit(rows[:N_TRAIN, known]).transform(rows[:, known])
+        return whole.reshape(images.shape)
+
+    return fill
+
+
+FILLS = {
+    "missing_values='ignore'": lambda images: images,
+    "nearest pixel": nearest_filled,
+    "KNNImputer": imputed(KNNImputer()),
+    "SimpleImputer": imputed(SimpleImputer()),
+}
+
+
+def accuracy(images, labels, min_observed):
+    """Test accuracy of ridge regression on roots of features."""
+    features = ConvGMMFeatures(
+        64, max_iter=4, tol=0, missing_values="ignore", min_observed=min_observed, random_state=0
+    )
+    F = np.nan_to_num(np.sqrt(features.fit(images[:N_TRAIN]).transform(images)))
+    classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 4, 11)))
+    classifier.fit(F[:N_TRAIN], labels[:N_TRAIN])
+    return 100 * classifier.score(F[N_TRAIN:], labels[N_TRAIN:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", help="npz file of MNIST or alike")
+    parser.add_argument("--fills", nargs="*", default=list(FILLS))
+    parser.add_argument("--draws", type=int, default=N_DRAWS)
+    parser.add_argument("--min-observed", type=float, default=0.25)
+    arguments = parser.parse_args()
+    data = np.load(arguments.path)
+    images = data["X_train"].reshape(-1, 28, 28)[: N_TRAIN + N_TEST].astype(np.float32)
+    labels = data["y_train"][: N_TRAIN + N_TEST]
+    print(f"complete: {accuracy(images, labels, 0.25):.1f}")
+    for name in arguments.fills:
+        for kind in ("pixels", "clouds"):
+            for share in SHARES:
+                found = []
+                for seed in range(arguments.draws):
+                    gaps = hidden(kind, share, images.shape, np.random.default_rng(seed))
+                    whole = FILLS[name](np.where(gaps, np.float32(np.nan), images))
+                    found.append(accuracy(whole, labels, arguments.min_observed))
+                print(f"{name:24} {kind} {share:.0%}: {np.mean(found):.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
