@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._arrays.namespace import (
     array_namespace,
+    empty,
     find_placement,
     is_dask,
     library_of,
@@ -242,11 +243,13 @@ def _tile_features(chosen, features, images, pixels, widths, scratch):
     rows, row_of = np.unique(pixels[chosen, 1] - tile.rows.start, return_inverse=True)
     columns, column_of = np.unique(pixels[chosen, 2] - tile.columns.start, return_inverse=True)
     xp, places = array_namespace(maps), row_of * len(columns) + column_of
-    found = [
-        take(xp.reshape(smoothed(maps, rows, columns, width), (-1, maps.shape[2])), places)
-        for width in widths
-    ]
-    return xp.concat(found, axis=1)
+    dense = len(places) == len(rows) * len(columns) and (np.diff(places) == 1).all()
+    n_channels = maps.shape[2]
+    found = empty((len(places), len(widths) * n_channels), maps)
+    for i, width in enumerate(widths):
+        means = xp.reshape(smoothed(maps, rows, columns, width), (-1, n_channels))
+        found[:, i * n_channels : (i + 1) * n_channels] = means if dense else take(means, places)
+    return found
 
 
 def _block_features(features, X, pixels, widths):
