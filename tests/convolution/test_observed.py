@@ -217,3 +217,25 @@ def test_masked_dask_arrays_and_tensors():
         np.testing.assert_allclose(tensors.means_.numpy(), model.means_, atol=1e-6)
         features = tensors.transform(torch.asarray(X)).numpy()
         np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+def test_a_graph_takes_complete_images():
+    runtime, to_onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("sklearn_calm.onnx")
+    X = with_missing(np.random.default_rng(10)).astype(np.float32)
+    whole = np.nan_to_num(X)
+    for options in OPTIONS[:3]:
+        model = fitted(model_of(**options), X)
+        session = runtime.InferenceSession(to_onnx.to_onnx(model, whole).SerializeToString())
+        (columns,) = session.run(None, {"X": whole})
+        np.testing.assert_allclose(columns, model.transform(whole), atol=1e-3)
+
+
+def test_arrays_of_the_standard_may_miss_values():
+    xp = pytest.importorskip("array_api_strict")
+    X = with_missing(np.random.default_rng(11), n=12)
+    for options in OPTIONS[:4]:
+        model = fitted(model_of(**options), X)
+        other = fitted(model_of(**options), xp.asarray(X))
+        np.testing.assert_allclose(np.asarray(other.means_), model.means_, atol=1e-6)
+        features = np.asarray(other.transform(xp.asarray(X)))
+        np.testing.assert_allclose(features, model.transform(X), atol=1e-6)
