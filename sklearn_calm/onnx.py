@@ -333,7 +333,7 @@ def _images(nodes, variable, geometry, scale, *, centre):
         before, after = zip(*geometry.padding, strict=True)
         images = nodes("Pad", images, np.asarray([0, *before, 0, 0, *after, 0], np.int64))
     elif geometry.pads:
-        for axis, repeated in enumerate(geometry.padded_rows_and_columns, start=1):
+        for axis, repeated in enumerate(geometry.places, start=1):
             images = nodes("Gather", images, repeated, axis=axis)
     if centre:
         images = nodes("Sub", images, nodes.reduce("ReduceMean", images, 1, 2, 3))

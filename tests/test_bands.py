@@ -14,6 +14,7 @@ SETTINGS = {
     "box": {"pool_window": "box", "pool_grid": (3, 2), "padding": "same", "patch_size": 4},
     "tempered": {"pooling": "tempered", "assignment": "image", "stride": (3, 2)},
     "mean": {"pooling": "mean", "padding_mode": "edge", "padding": 2},
+    "dilated": {"dilation": (2, 3), "patch_size": 4, "stride": 2},
     "tied": {"symmetry": "mirror", "pool_symmetry": "region"},
     "tied over the image": {"symmetry": "mirror", "polarity": "both"},
     "tied apart": {"symmetry": "sign", "pool_symmetry": None},

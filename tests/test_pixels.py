@@ -20,6 +20,7 @@ POOLINGS = {
     "mean": {"pooling": "mean"},
     "image": {"assignment": "image", "pooling": "tempered", "padding_mode": "constant"},
     "raw": {"normalize": None, "whiten": False, "patch_size": 4, "padding_mode": "edge"},
+    "dilated": {"dilation": 2, "symmetry": "mirror", "pool_symmetry": None},
     "Fourier": {"patch_size": 8, "n_components": 6},
 }
 poolings = pytest.mark.parametrize("options", POOLINGS.values(), ids=POOLINGS)

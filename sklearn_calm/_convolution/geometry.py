@@ -34,15 +34,6 @@ class PatchGeometry(NamedTuple):
         return tuple(before for before, _ in self.padding)
 
     @property
-    def padded_rows_and_columns(self):
-        """The row and the column of the image that each row and column of the padded one repeats.
-
-        Constant padding repeats none.
-        """
-        sides = zip(self.image_shape, self.padding, strict=False)
-        return tuple(np.pad(np.arange(side), pad, self.padding_mode) for side, pad in sides)
-
-    @property
     def places(self):
         """The row and the column of the image at each of the padded one's; -1 where zeros are."""
         options = {"constant_values": -1} if self.padding_mode == "constant" else {}
@@ -60,10 +51,10 @@ class PatchGeometry(NamedTuple):
             Counted row by row of the map.
         """
         starts = np.divmod(positions, self.map_shape[1])
-        sides = zip(starts, self.stride, self.reach, self.patch_size, self.places, strict=True)
+        sides = zip(starts, self.stride, self.dilation, self.patch_size, self.places, strict=True)
         return tuple(
-            places[step * start[:, None] + np.linspace(0, reach - 1, side, dtype=int)]
-            for start, step, reach, side, places in sides
+            places[step * start[:, None] + gap * np.arange(side)]
+            for start, step, gap, side, places in sides
         )
 
     @property

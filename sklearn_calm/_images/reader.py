@@ -114,7 +114,7 @@ def padded(batch, geometry):
         return batch
     xp = array_namespace(batch)
     if geometry.padding_mode != "constant":
-        for axis, repeated in enumerate(geometry.padded_rows_and_columns, start=1):
+        for axis, repeated in enumerate(geometry.places, start=1):
             batch = xp.take(batch, indices(repeated, batch), axis=axis)
         return batch
     (n, height, width, _), (down, right) = batch.shape, geometry.padding_before
