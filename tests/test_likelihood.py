@@ -78,3 +78,11 @@ def test_a_planted_defect_is_the_least_likely_place():
     row, column = np.unravel_index(model.score_map(X[:1])[0].argmin(), (15, 17))
     assert abs(row - 4) <= 1
     assert abs(column - 11) <= 1
+
+
+@assignments
+@pytest.mark.parametrize("symmetry", ["mirror", "rotation", "sign"])
+def test_maps_of_tied_kernels_add_up(assignment, symmetry):
+    X = make_images(56)
+    model = small(assignment=assignment, symmetry=symmetry).fit(X)
+    assert_allclose(model.score_map(X).sum(axis=(1, 2)), model.score_samples(X), rtol=1e-9)
