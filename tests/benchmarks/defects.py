@@ -226,7 +226,7 @@ def pixel_area(maps, masks):
 def report(name, settings, kinds, pixels):
     text = " ".join(f"{area:.3f}" for area in kinds)
     print(
-        f"{name:16} {text} mean {np.mean(kinds):.3f} pixels {pixels:.3f} [{settings}]", flush=True
+        f"{name:22} {text} mean {np.mean(kinds):.3f} pixels {pixels:.3f} [{settings}]", flush=True
     )
 
 
@@ -243,7 +243,7 @@ def textures(methods):
             # Pixels have settings of their own, which the other textures choose as well.
             finest = max(others[0], key=lambda key: sum(o[key][0][1] for o in others))
             rows.append((kinds, found[texture][finest][0][1]))
-            report(f"{method} {texture}"[:16], best, *rows[-1])
+            report(f"{method} {texture}", best, *rows[-1])
         kinds, pixels = (np.mean(part, axis=0) for part in zip(*rows, strict=True))
         report(method, "mean of the textures", kinds, pixels)
         if method == "score_map":
