@@ -28,7 +28,8 @@ from sklearn_calm import _bands, _pixels
 from sklearn_calm._images import reader, source
 from sklearn_calm._mixture import seeds, starting
 
-source.BATCH_BYTES, seeds.MAX_PATCHES, starting.SEED_PATCHES = 2**19, 20_000, 5_000
+source.BATCH_BYTES = source.BY_ROW_BYTES = 2**19
+seeds.MAX_PATCHES, starting.SEED_PATCHES = 20_000, 5_000
 reader.READ_VALUES, _bands.BAND_BYTES, _pixels.TILE_BYTES = 2**18, 2**20, 2**20
 path = sys.argv[1]
 features = ConvGMMFeatures(8, pool_grid=1, stride=3, max_iter=3, tol=0, n_jobs=1, random_state=0)
