@@ -5,14 +5,25 @@ import math
 import numpy as np
 
 from sklearn_calm._arrays.execution import Workers
-from sklearn_calm._arrays.namespace import find_placement, is_dask
+from sklearn_calm._arrays.namespace import find_placement, is_dask, to_numpy
+from sklearn_calm._convolution.geometry import slices
 from sklearn_calm._convolution.observed import Missing
 from sklearn_calm._images.blocks import BlockImages, check_known_shape, map_images, whole_images
 from sklearn_calm._images.layouts import warn_of_layout
 from sklearn_calm._images.reader import Images, home_of
+from sklearn_calm._images.shapes import is_free, resolve_image_shape, resolve_shapes
+from sklearn_calm._images.sizes import SizedImages, largest, resized
 from sklearn_calm._mixture.preprocessing import layer_precision
 from sklearn_calm._sklearn import without_callbacks
-from sklearn_calm._validation import check_array, check_geometry, check_shape, check_weights
+from sklearn_calm._validation import (
+    check_array,
+    check_geometry,
+    check_n_positions,
+    check_shape,
+    check_size,
+    check_sizes,
+    check_weights,
+)
 
 
 def check_images(features, X, *, reset=False, sample_weight=None, method=None):
@@ -32,27 +43,16 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
     -------
     images : ImageSource
     """
-    lazy = is_dask(X)
-    if lazy:
+    if is_dask(X):
         check_known_shape(X)
         X = X if reset and _is_sampled(features, X) else whole_images(X)
     X = check_array(X, features, reset=reset, method=method)
+    source = _images_of_list if isinstance(X, list) else _images_of_array
+    images, common = source(features, X, sample_weight, reset=reset, method=method)
     if reset:
-        geometry = check_geometry(X, features)
-        features.n_features_in_ = math.prod(geometry.image_shape)
-    else:
-        geometry = features._model.geometry
-        check_shape(X, features.image_shape_, type(features).__name__)
-    if sample_weight is not None:
-        sample_weight = check_weights(sample_weight, X.shape[0])
-    missing = missing_of(features)
-    if lazy:
-        images = BlockImages(X, geometry, sample_weight, features.backend, missing)
-    else:
-        placement = find_placement(features.backend, home_of(X))
-        images = Images(X, geometry, sample_weight, placement, missing=missing)
-    if reset:
-        warn_of_layout(images, X.shape, features.image_shape, stacklevel=5)
+        check_n_positions(len(images), images.total_positions, features.n_components)
+        warn_of_layout(images, features.image_shape, stacklevel=4)
+        _set_image_shape(features, common)
     if reset and not (features.warm_start and hasattr(features, "means_")):
         return images
     least = layer_precision(features._layer, features.contrast_floor_)
@@ -83,10 +83,52 @@ def refuse_missing(features, method):
         )
 
 
-def current_model(features):
-    """The fitted model, for images as the parameters now let them be."""
+def _images_of_array(features, X, sample_weight, *, reset, method):
+    """Images of one size, and their shape with None for a side that is free."""
+    if reset:
+        image_shape, common = resolve_image_shape(X.shape, features.image_shape)
+        geometry = check_geometry(image_shape, features, common)
+    else:
+        common = features.image_shape_
+        image_shape = check_shape(X.shape, common, type(features).__name__)
+        geometry = resized(features._model.geometry, image_shape)
+        if is_free(common):
+            check_size(geometry, features, common, pooled=method == "transform")
+    if sample_weight is not None:
+        sample_weight = check_weights(sample_weight, X.shape[0])
+    if is_dask(X):
+        images = BlockImages(X, geometry, sample_weight, features.backend, missing_of(features))
+        return images, common
+    placement = find_placement(features.backend, home_of(X))
     missing = missing_of(features)
-    return features._model._replace(min_observed=missing and missing.min_observed)
+    return Images(X, geometry, sample_weight, placement, missing=missing), common
+
+
+def _images_of_list(features, X, sample_weight, *, reset, method):
+    """Images of several sizes, and the shape that they have in common."""
+    wanted = features.image_shape if reset else features.image_shape_
+    image_shapes, common = resolve_shapes([image.shape for image in X], wanted)
+    if reset:
+        geometry = check_geometry(largest(image_shapes), features, common)
+    else:
+        geometry = features._model.geometry
+    if sample_weight is not None:
+        sample_weight = check_weights(sample_weight, len(X))
+    images = SizedImages(
+        X, image_shapes, geometry, sample_weight, features.backend, missing_of(features)
+    )
+    check_sizes(images, features, common, pooled=reset or method == "transform")
+    return images, common
+
+
+def _set_image_shape(features, common):
+    """Tell the shape of images; and of how many values they are, if it is always the same."""
+    features.image_shape_ = common
+    if is_free(common):
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(features).pop(name, None)
+    else:
+        features.n_features_in_ = math.prod(common)
 
 
 def workers_of(features, images):
@@ -113,6 +155,29 @@ def map_batches(features, step, images, dtype, *, by_row=False):
             results = home.empty((len(images), *block.shape[1:]), block.dtype)
         results[image_rows, ...] = block
     return results
+
+
+def map_sizes(features, step, images, dtype, *, by_row=False):
+    """Results of step(images of one size) for all batches of images of several sizes, in order.
+
+    Returns
+    -------
+    results : ndarray of shape (n, ...), or list of ndarrays
+        A list where the results of the images have several shapes.
+    """
+    n_components = features.conv_bias_.shape[0]
+    batches = []
+    for image_rows, _ in images.groups():
+        one = images.images(image_rows[:1])
+        step_size = batch_size_of(features, one, n_components, by_row=by_row)
+        batches += [image_rows[part] for part in slices(len(image_rows), step_size)]
+    blocks = workers_of(features, images).map(lambda rows: step(images.images(rows)), batches)
+    results = [None] * len(images)
+    for image_rows, block in zip(batches, blocks, strict=True):
+        for row, result in zip(image_rows, to_numpy(block), strict=True):
+            results[row] = result.astype(dtype, copy=False)
+    one_shape = len({result.shape for result in results}) == 1
+    return np.stack(results) if one_shape else results
 
 
 def map_blocks(features, method, images, shape, dtype=None):

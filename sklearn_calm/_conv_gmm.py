@@ -78,7 +78,9 @@ class ConvGMMFeatures(
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
         and any other row as a signal, an image of height 1. `fit` warns where such a reading looks
-        odd, as of channels that come first; a shape given here does not warn.
+        odd, as of channels that come first; a shape given here does not warn. None as height or
+        width allows any, as (None, None, 3) for colour images of all sizes and (1, None) for
+        signals of all lengths; "auto" does so for lists of several sizes.
 
     assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
         Cells of an image. Each cell contains one patch of the mixture.
@@ -261,10 +263,10 @@ class ConvGMMFeatures(
         Number of times that a dead component was re-seeded from a patch.
 
     image_shape_ : tuple (height, width, n_channels)
-        Shape of one image.
+        Shape of one image. A height or width that may be any is None.
 
     n_features_in_ : int
-        Number of values in one image.
+        Number of values in one image. Not defined if images may have any size.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X. Defined only if X has column names that are all strings.
@@ -306,7 +308,7 @@ class ConvGMMFeatures(
     n_iter_: int
     converged_: bool
     n_reseeded_: int
-    image_shape_: tuple[int, int, int]
+    image_shape_: tuple[int | None, int | None, int]
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
     n_samples_seen_: int
@@ -322,7 +324,9 @@ class ConvGMMFeatures(
         dilation: int | tuple[int, int] = 1,
         padding: Literal["auto", "same"] | int | tuple[int, int] = "auto",
         padding_mode: Literal["auto", "constant", "edge", "reflect"] = "auto",
-        image_shape: Literal["auto"] | tuple[int, int] | tuple[int, int, int] = "auto",
+        image_shape: Literal["auto"]
+        | tuple[int | None, int | None]
+        | tuple[int | None, int | None, int] = "auto",
         assignment: Literal["image", "patch"] | tuple[int, int] = "patch",
         normalize: Literal["contrast"] | None = "contrast",
         whiten: bool = True,
@@ -396,7 +400,8 @@ class ConvGMMFeatures(
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images. Flat rows are read according to `image_shape`. X is read batch by batch and
-            never copied as a whole.
+            never copied as a whole. A list may hold images of several sizes, or signals of several
+            lengths, if ``assignment="patch"``. Each position counts once.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
@@ -432,7 +437,7 @@ class ConvGMMFeatures(
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            A batch of images. Batches may have different sizes.
+            A batch of images, as for `fit`. Batches may have different numbers of images.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
@@ -460,14 +465,15 @@ class ConvGMMFeatures(
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted.
+            Images of the shape that was fitted. If that is any shape, also a list of images.
 
         Returns
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
             Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``, and
-            one for each transformation with ``pool_symmetry=None``. With
-            ``pooling=None`` the maps, (n, rows, columns, n_components); with ``flatten=False`` the
+            one for each transformation with ``pool_symmetry=None``. With ``pooling=None`` the maps,
+            (n, rows, columns, n_components), a list of them for several sizes; with
+            ``flatten=False`` the
             pooled maps, (n, grid rows, grid columns, n_components). float64 for images of float64
             and of integers of 32 bits or more, else float32; of the library and on the device of X.
         """

@@ -62,24 +62,29 @@ def fit(features, images, task, *, continued, stepwise):
 def partial_fit(features, images, *, first):
     """Take one step on a batch: `ConvGMMFeatures.partial_fit`, once its input is checked."""
     rng = check_random_state(features.random_state)
+    if not first:
+        check_continued(features, images.geometry)
+    known = None if first else features._model.preprocessing
+    if first or images.several_sizes:
+        prepared = prepare_images(features, images, rng, known)
+        images, model = images.in_precision(prepared.sample.patches.dtype), prepared.whole
+    else:
+        assignment, symmetry = grid_or_name(features.assignment), features._model.symmetry
+        model = patch_model(images.geometry, assignment, known, symmetry, images.missing)
+    to_fit, model_to_fit, patches_per_image = images, model, 1.0
+    if images.several_sizes:
+        to_fit, model_to_fit, patches_per_image = prepared.images, prepared.model, prepared.scale
     if first:
-        prepared = prepare_images(features, images, rng)
-        images = images.in_precision(prepared.sample.patches.dtype)
-        model = prepared.whole
         (parameters,) = starting_parameters(
-            features, prepared._replace(model=model), images.geometry, rng, n_starts=1
+            features, prepared._replace(model=model_to_fit), images.geometry, rng, n_starts=1
         )
     else:
-        check_continued(features, images.geometry)
-        preprocessing, symmetry = features._model.preprocessing, features._model.symmetry
-        assignment = grid_or_name(features.assignment)
-        model = patch_model(images.geometry, assignment, preprocessing, symmetry, images.missing)
         parameters = parameters_of(features, images.geometry)
     past = None if first else features._statistics
     n_steps = 1 if first else features.n_iter_ + 1
     rate = (features.learning_offset + n_steps) ** -features.learning_decay
-    em = EM(images, model, *em_settings(features, images), rng)
-    step = stream_step(em, parameters, past, rate)
+    em = EM(to_fit, model_to_fit, *em_settings(features, to_fit), rng)
+    step = stream_step(em, parameters, past, rate, patches_per_image)
     if first:
         warn_of_zeros(features)
     vars(features).update(stream_attributes(None if first else features, step, model, images))

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._bands import features_by_band, pools_by_band
-from sklearn_calm._batches import current_model, map_batches, map_blocks
+from sklearn_calm._batches import map_batches, map_blocks, map_sizes, missing_of
 from sklearn_calm._images.blocks import BlockImages
 from sklearn_calm._mixture.features import (
     batch_features,
@@ -17,13 +17,16 @@ from sklearn_calm._mixture.features import (
     feature_layer,
     pools_by_row,
 )
-from sklearn_calm._validation import find_pooler
+from sklearn_calm._mixture.starting import patch_model
+from sklearn_calm._validation import find_pooler, grid_or_name
 
 
 def pooled_features(features, images):
     """Features of images: `ConvGMMFeatures.transform`, once its input is checked."""
-    model = current_model(features)
-    pooler = find_pooler(features, model.geometry.map_shape, model.symmetry)
+    if images.several_sizes:
+        return _features_of_sizes(features, images)
+    model = model_at(features, images.geometry)
+    pooler = _pooler(features, model.geometry)
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
         return map_blocks(features, "transform", images, shape)
@@ -37,32 +40,70 @@ def pooled_features(features, images):
     return array_namespace(results).reshape(results, (len(images), *shape))
 
 
+def _features_of_sizes(features, images):
+    scratch = Scratch()
+
+    def prepared(geometry):
+        model = model_at(features, geometry)
+        pooler = _pooler(features, geometry)
+        return feature_layer(features._layer, model, pooler, images.placement, scratch), pooler
+
+    def step(some):
+        layer, pooler = prepared(some.geometry)
+        found = batch_features(slice(None), some, layer, pooler)
+        shape = features_shape(features, pooler, some.geometry.map_shape)
+        return array_namespace(found).reshape(found, (len(some), *shape))
+
+    by_row = pools_by_row(*prepared(images.geometry))
+    return map_sizes(features, step, images, images.home.dtype, by_row=by_row)
+
+
+def model_at(features, geometry):
+    """The fitted model of images that may have another size than those of the fit."""
+    model, missing = features._model, missing_of(features)
+    if geometry == model.geometry:
+        return model._replace(min_observed=missing and missing.min_observed)
+    assignment = grid_or_name(features.assignment)
+    return patch_model(geometry, assignment, model.preprocessing, model.symmetry, missing)
+
+
+def _pooler(features, geometry):
+    symmetry, common = features._model.symmetry, features.image_shape_
+    return find_pooler(features, geometry.map_shape, symmetry, common)
+
+
 def log_likelihoods(features, images):
     """Log-likelihood of each image: `ConvGMMFeatures.score_samples`, once its input is checked."""
     if isinstance(images, BlockImages):
         return map_blocks(features, "score_samples", images, (), np.float64)
-    layer = features._layer.prepared(current_model(features), images.placement, Scratch())
-    step = partial(
-        batch_log_likelihoods,
-        images=images,
-        layer=layer,
-        noise_variance=features.noise_variance_,
-    )
-    return map_batches(features, step, images, np.float64)
+    return _map_scores(features, batch_log_likelihoods, images)
 
 
 def score_maps(features, images):
     """Log-likelihood of each cell: `ConvGMMFeatures.score_map`, once its input is checked."""
-    model = features._model
     if isinstance(images, BlockImages):
-        return map_blocks(features, "score_map", images, model.cells.sizes.shape, np.float64)
-    layer = features._layer.prepared(model, images.placement, Scratch())
-    step = partial(
-        batch_score_maps,
-        images=images,
-        layer=layer,
-        noise_variance=features.noise_variance_,
-    )
+        shape = model_at(features, images.geometry).cells.sizes.shape
+        return map_blocks(features, "score_map", images, shape, np.float64)
+    return _map_scores(features, batch_score_maps, images)
+
+
+def _map_scores(features, batch_scores, images):
+    scratch = Scratch()
+
+    def step(image_rows, some, layer):
+        return batch_scores(image_rows, some, layer, features.noise_variance_)
+
+    def prepared(geometry):
+        return features._layer.prepared(model_at(features, geometry), images.placement, scratch)
+
+    if images.several_sizes:
+        return map_sizes(
+            features,
+            lambda some: step(slice(None), some, prepared(some.geometry)),
+            images,
+            np.float64,
+        )
+    step = partial(step, some=images, layer=prepared(images.geometry))
     return map_batches(features, step, images, np.float64)
 
 
@@ -80,10 +121,17 @@ def tied_order(features):
     return 1 if features.pool_symmetry is None else features._model.symmetry.order
 
 
+def _any_map_shape(features):
+    """The map of an image of the fit; a free side is as long as the grid of regions asks for."""
+    sides = np.broadcast_to(features.pool_grid, 2)
+    fitted = zip(features._model.geometry.map_shape, features.image_shape_, sides, strict=False)
+    return tuple(int(parts) if side is None else length for length, side, parts in fitted)
+
+
 def feature_names(features):
     """Names of the columns of features, in their order."""
-    symmetry = features._model.symmetry
-    pooler = find_pooler(features, features._model.geometry.map_shape, symmetry)
+    symmetry, common = features._model.symmetry, features.image_shape_
+    pooler = find_pooler(features, _any_map_shape(features), symmetry, common)
     if pooler is None or not features.flatten:
         raise ValueError(
             "pooling=None and flatten=False give maps, which have no columns to name. Choose a "

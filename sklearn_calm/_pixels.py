@@ -144,6 +144,11 @@ def _check_widths(widths):
 
 def _check_images(X, features):
     """X as images (n, height, width, channels), with as many channels as were fitted."""
+    if isinstance(X, list):
+        raise ValueError(
+            "X holds images of several sizes; transform_pixels expects images of one size. Call it "
+            "for each image alone, as X[i][np.newaxis]."
+        )
     n_channels = features.image_shape_[2]
     if is_dask(X):
         check_known_shape(X)

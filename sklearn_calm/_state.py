@@ -39,7 +39,6 @@ def layer_attributes(parameters, model, home):
         "conv_weight_": home.asarray(layer.weight.reshape(shape)),
         "conv_bias_": home.asarray(layer.bias),
         "contrast_floor_": model.preprocessing.contrast_floor,
-        "image_shape_": model.geometry.image_shape,
     }
 
 

@@ -12,13 +12,18 @@ from sklearn_calm._convolution.geometry import PatchGeometry, on_both_sides
 from sklearn_calm._convolution.pooling import POOLINGS, Pooler
 from sklearn_calm._convolution.symmetry import ORDERS, Symmetry
 from sklearn_calm._convolution.windows import Windows
-from sklearn_calm._images.reader import check_n_axes, holds_images, resolve_image_shape
+from sklearn_calm._images.shapes import check_n_axes, is_free, read_shape
 from sklearn_calm._sklearn import check_same_namespace, check_sample_weight, output_config
 
 
 def check_array(X, estimator, *, reset, method=None):
-    """X as an array of numbers: of NumPy, or as it is if another library's."""
+    """X as an array of numbers: of NumPy, or as it is if another library's.
+
+    Images of several sizes stay a list, of arrays of NumPy.
+    """
     X = as_array(X, masked=estimator.missing_values == "ignore")
+    if isinstance(X, list):
+        return _check_list(X, estimator, method)
     mask = np.ma.getmaskarray(X) if np.ma.is_masked(X) else None
     if is_dask(X) or library_of(X) != "numpy":
         # scikit-learn takes arrays of other libraries only if it is told to.
@@ -43,6 +48,14 @@ def check_array(X, estimator, *, reset, method=None):
     return X
 
 
+def _check_list(X, estimator, method):
+    if method is not None:
+        check_same_namespace(X[0], estimator, attribute="means_", method=method)
+    for i, image in enumerate(X):
+        check_numbers(image, f"X[{i}]")
+    return X
+
+
 def check_container(features, X):
     """Check that what `transform` gives fits the container that was asked for."""
     if output_config("transform", features)["dense"] == "default":
@@ -57,16 +70,29 @@ def check_container(features, X):
         )
 
 
-def check_geometry(X, estimator):
-    """Geometry of the patches of X under the parameters of an estimator.
+def check_geometry(image_shape, estimator, common=None):
+    """Geometry of the patches of images under the parameters of an estimator.
+
+    Parameters
+    ----------
+    image_shape : tuple (height, width, n_channels)
+    estimator : ConvGMMFeatures
+    common : tuple (height, width, n_channels) or None
+        With None for a side that is free: an int is not clipped to it.
 
     Raises
     ------
     ValueError
-        If there are no such patches, or fewer than components.
+        If there are no such patches.
     """
-    image_shape = resolve_image_shape(X.shape, estimator.image_shape)
-    geometry = _patch_geometry(image_shape, estimator)
+    common = image_shape if common is None else common
+    if is_free(common) and estimator.assignment != "patch":
+        raise ValueError(
+            f"assignment={estimator.assignment!r} needs images of one size; the images have the "
+            f'shape {common}, where None stands for any length. Set assignment="patch", or resize '
+            "the images."
+        )
+    geometry = _patch_geometry(image_shape, estimator, common)
     if estimator.normalize == "contrast" and geometry.patch_length < 2:
         raise ValueError(
             f'normalize="contrast" needs patches of two values or more; images of '
@@ -75,24 +101,33 @@ def check_geometry(X, estimator):
     for name in ("assignment", "pool_grid"):
         grid = getattr(estimator, name)
         if not isinstance(grid, str):
-            check_grid(name, grid, geometry.map_shape)
-    find_pooler(estimator, geometry.map_shape, check_symmetry(estimator.symmetry, geometry))
-    if X.shape[0] * geometry.n_positions < estimator.n_components:
-        raise ValueError(
-            f"n_samples={X.shape[0]} image(s) of {geometry.n_positions} patch(es) each are too few "
-            f"for n_components={estimator.n_components}. Give more images, lower n_components or "
-            "make patch_size smaller."
-        )
+            check_grid(name, grid, geometry.map_shape, common)
+    symmetry = check_symmetry(estimator.symmetry, geometry)
+    find_pooler(estimator, geometry.map_shape, symmetry, common)
     return geometry
 
 
-def _patch_geometry(image_shape, estimator):
+def check_n_positions(n_images, total_positions, n_components):
+    """Whether there are as many patches as components."""
+    if total_positions < n_components:
+        mean = total_positions / n_images
+        raise ValueError(
+            f"n_samples={n_images} image(s) of {mean:.4g} patch(es) each are too few "
+            f"for n_components={n_components}. Give more images, lower n_components or "
+            "make patch_size smaller."
+        )
+
+
+def _patch_geometry(image_shape, estimator, common):
     stride = _pair("stride", estimator.stride, 1)
     dilation = _pair("dilation", estimator.dilation, 1)
     patch_size, padding = estimator.patch_size, estimator.padding
     if isinstance(patch_size, numbers.Integral):
-        fitting = ((side - 1) // gap + 1 for side, gap in zip(image_shape, dilation, strict=False))
-        patch_size = tuple(min(int(patch_size), pixels) for pixels in fitting)
+        fitting = [
+            None if side is None else (side - 1) // gap + 1
+            for side, gap in zip(common[:2], dilation, strict=True)
+        ]
+        patch_size = _clipped(patch_size, fitting)
     else:
         patch_size = _pair("patch_size", patch_size, 1)
     # One pixel has no gaps: a signal, for one, whatever its vertical dilation.
@@ -106,32 +141,64 @@ def _patch_geometry(image_shape, estimator):
     if padding == "same":
         padding = tuple(((pixels - 1) // 2, pixels // 2) for pixels in reach)
     elif isinstance(padding, str):
-        padding = on_both_sides(_half_patch(reach, image_shape, estimator.assignment))
+        padding = on_both_sides(_half_patch(reach, common, estimator.assignment))
     elif isinstance(padding, numbers.Integral):
         # More would make patches of nothing but zeros: above and below a signal, for one.
         padding = on_both_sides(min(int(padding), pixels - 1) for pixels in reach)
     else:
         padding = on_both_sides(_pair("padding", padding, 0))
     geometry = PatchGeometry(image_shape, patch_size, stride, padding, mode, dilation)
-    padded = geometry.padded_shape[:2]
-    if any(pixels > side for pixels, side in zip(reach, padded, strict=True)):
+    if not geometry.holds_patch:
         dilated = "" if dilation == (1, 1) else f" with dilation={dilation}, of {reach} pixels,"
         raise ValueError(
-            f"patch_size={patch_size}{dilated} is larger than the padded image, {padded}. Make it "
-            "smaller, or raise padding; an int is clipped to the image."
+            f"patch_size={patch_size}{dilated} is larger than the padded image, "
+            f"{geometry.padded_shape[:2]}. Make it smaller, or raise padding; an int is clipped to "
+            "the image."
         )
     return geometry
 
 
-def _half_patch(reach, image_shape, assignment):
+def check_sizes(images, estimator, common, *, pooled):
+    """Whether each of images of several sizes holds a patch, and each map the grid to pool over.
+
+    Parameters
+    ----------
+    images : SizedImages
+    estimator : ConvGMMFeatures
+    common : tuple (height, width, n_channels)
+        With None for a side that is free.
+    pooled : bool
+        Whether maps are to be pooled.
+    """
+    for i, geometry in sorted(zip(images.first_rows, images.geometries, strict=True)):
+        try:
+            check_size(geometry, estimator, common, pooled=pooled)
+        except ValueError as error:
+            raise ValueError(f"X[{i}] of shape {images.X[i].shape} is too small: {error}") from None
+
+
+def check_size(geometry, estimator, common, *, pooled):
+    """The same of images of one size, which may be another than that of the fit."""
+    if not geometry.holds_patch:
+        raise ValueError(
+            f"padded to {geometry.padded_shape[:2]}, it holds no patch of {geometry.patch_size}. "
+            "Leave such images out, or fit anew with a smaller patch_size or more padding."
+        )
+    if pooled:
+        symmetry = check_symmetry(estimator.symmetry, geometry)
+        find_pooler(estimator, geometry.map_shape, symmetry, common)
+
+
+def _half_patch(reach, common, assignment):
     """The padding that "auto" stands for; none for a patch that is larger than the image."""
-    fits = all(pixels <= side for pixels, side in zip(reach, image_shape, strict=False))
+    sides = zip(reach, common, strict=False)
+    fits = all(side is None or pixels <= side for pixels, side in sides)
     if assignment != "patch" or not fits:
         return (0, 0)
     return tuple((pixels - 1) // 2 for pixels in reach)
 
 
-def check_numbers(X):
+def check_numbers(X, name="X"):
     """Whether X holds real numbers: dates, for one, can be cast to floats too."""
     if library_of(X) == "numpy":
         real = X.dtype.kind in "biuf"
@@ -139,25 +206,44 @@ def check_numbers(X):
         real = array_namespace(X).isdtype(X.dtype, ("bool", "integral", "real floating"))
     if not real:
         raise ValueError(
-            f"X has dtype {X.dtype}; expected integers or floats. Convert it with X.astype(float)."
+            f"{name} has dtype {X.dtype}; expected integers or floats. Convert it with "
+            f"{name}.astype(float)."
         )
 
 
-def check_shape(X, image_shape, name):
-    """Whether X holds images of the shape that was fitted."""
-    check_n_axes(X.shape)
-    n_features, expected = math.prod(X.shape[1:]), math.prod(image_shape)
+def check_shape(shape, image_shape, name):
+    """Shape of the images in an array of the given shape, which is that of the fit.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    image_shape : tuple (height, width, n_channels)
+        `image_shape_`, with None for a side that is free.
+    name : str
+        Of the estimator.
+    """
+    check_n_axes(shape)
+    found = read_shape(shape[1:], image_shape) if 0 not in shape[1:] else None
+    if found is not None:
+        return found
+    if is_free(image_shape):
+        raise ValueError(
+            f"X of shape {tuple(shape)} does not hold images of shape {image_shape}, which {name} "
+            "is expecting as input; None stands for any length. One image alone is "
+            "X[np.newaxis], and flat rows need image_shape=(height, width[, n_channels])."
+        )
+    n_features, expected = math.prod(shape[1:]), math.prod(image_shape)
     if n_features != expected:
         raise ValueError(
             f"X has {n_features} features, but {name} is expecting {expected} features as input: "
-            f"images of shape {image_shape}. Got an array of shape {X.shape}. Resize the images, "
-            "or fit anew; one image alone is X[np.newaxis]."
+            f"images of shape {image_shape}. Got an array of shape {tuple(shape)}. Resize the "
+            "images, or fit anew, with image_shape=(None, None, n_channels) for images of any "
+            "size; one image alone is X[np.newaxis]."
         )
-    if not holds_images(X.shape, image_shape):
-        raise ValueError(
-            f"X of shape {X.shape} does not hold images of shape {image_shape}, which {name} is "
-            "expecting as input. Keep the layout that was fitted, or pass flat rows."
-        )
+    raise ValueError(
+        f"X of shape {tuple(shape)} does not hold images of shape {image_shape}, which {name} is "
+        "expecting as input. Keep the layout that was fitted, or pass flat rows."
+    )
 
 
 def check_continued(features, geometry):
@@ -262,16 +348,21 @@ def _pair(name, value, least):
     return tuple(int(v) for v in pair)
 
 
-def _pair_or_clipped(grid, map_shape):
-    """A pair as it is; an int clipped to the map."""
+def _clipped(value, sides):
+    """An int twice, clipped to the sides that are not free, which None stands for."""
+    return tuple(int(value) if side is None else min(int(value), side) for side in sides[:2])
+
+
+def check_grid(name, grid, map_shape, common=None):
+    """The pair that a grid over the map stands for: an int is clipped to the map.
+
+    Where a side of the images is free, it is not: features of all sizes are of the same regions.
+    """
     if isinstance(grid, numbers.Integral):
-        return tuple(min(int(grid), side) for side in map_shape)
-    return tuple(grid)
-
-
-def check_grid(name, grid, map_shape):
-    """The pair that a grid over the map stands for."""
-    grid = _pair(name, _pair_or_clipped(grid, map_shape), 1)
+        common = map_shape if common is None else common
+        fixed = zip(map_shape, common, strict=False)
+        grid = _clipped(grid, [None if side is None else length for length, side in fixed])
+    grid = _pair(name, grid, 1)
     if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
         raise ValueError(
             f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a "
@@ -280,7 +371,7 @@ def check_grid(name, grid, map_shape):
     return grid
 
 
-def find_pooler(estimator, map_shape, symmetry):
+def find_pooler(estimator, map_shape, symmetry, common=None):
     """What an estimator pools maps by; None where the maps are its features.
 
     Parameters
@@ -289,6 +380,8 @@ def find_pooler(estimator, map_shape, symmetry):
     map_shape : tuple (rows, columns)
     symmetry : Symmetry
         Of the kernels.
+    common : tuple (height, width, n_channels) or None
+        Shape of the images, with None for a side that is free; None of it is free by default.
     """
     pooling, window = POOLINGS.get(estimator.pooling), estimator.pool_window
     if estimator.polarity == "both" and not (pooling and pooling.rectified):
@@ -304,7 +397,7 @@ def find_pooler(estimator, map_shape, symmetry):
             f'pooling="{estimator.pooling}" with pool_window="{window}": positions cannot count in '
             'part there. Set pool_window="auto" or "box", or choose another pooling.'
         )
-    grid = check_grid("pool_grid", estimator.pool_grid, map_shape)
+    grid = check_grid("pool_grid", estimator.pool_grid, map_shape, common)
     windows = Windows.from_grid(window, estimator.pool_width, grid, map_shape)
     if "rotation" in symmetry.names and estimator.pool_symmetry == "image" and len(set(grid)) > 1:
         raise ValueError(

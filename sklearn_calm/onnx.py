@@ -12,6 +12,7 @@ from sklearn_calm._arrays.door import as_array
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
+from sklearn_calm._images.shapes import is_free
 from sklearn_calm._inference import features_shape, tied_order
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
@@ -165,6 +166,11 @@ def _tensor_type(X):
     from skl2onnx.common.data_types import guess_data_type
 
     X = as_array(X)
+    if isinstance(X, list):
+        raise ValueError(
+            "X holds images of several sizes; a graph takes images of one size. Pass those of the "
+            "size that the graph will be given."
+        )
     check_n_images(X)
     first = to_numpy(X[:1])
     first = first.astype(first.dtype.newbyteorder("="))
@@ -190,15 +196,12 @@ def _set_output_type(operator):
             f"ConvGMMFeatures got {len(operator.inputs)} inputs; expected one, which holds whole "
             "images. Pass X, or one entry of initial_types, instead of one for each column."
         )
-    n, *sides = operator.inputs[0].type.shape
-    if all(isinstance(side, int) for side in sides):
-        X = np.broadcast_to(np.float32(0), (1, *sides))
-        check_shape(X, model.image_shape_, type(model).__name__)
+    n, image_shape = operator.inputs[0].type.shape[0], _image_shape(operator)
     # float64 and wide integers give float64, and all else float32, as in `transform`.
     operator.outputs[0].type = guess_tensor_type(operator.inputs[0].type)
     if _is_wide(operator.inputs[0].type):
         operator.outputs[0].type = DoubleTensorType()
-    operator.outputs[0].type.shape = [n, *_output_shape(model)]
+    operator.outputs[0].type.shape = [n, *_output_shape(model, image_shape)]
 
 
 def _is_wide(tensor_type):
@@ -208,21 +211,33 @@ def _is_wide(tensor_type):
     return isinstance(tensor_type, (DoubleTensorType, Int32TensorType, Int64TensorType))
 
 
-def _output_shape(model):
+def _image_shape(operator):
+    """Shape of the images that a graph is given, which is fixed in it."""
+    model, (_, *sides) = operator.raw_operator, operator.inputs[0].type.shape
+    if all(isinstance(side, int) for side in sides):
+        return check_shape((1, *sides), model.image_shape_, type(model).__name__)
+    if is_free(model.image_shape_):
+        raise ValueError(
+            "A graph takes images of one size, and the model takes images of any. Pass images of "
+            "the size that the graph will be given as X, or their shape in initial_types."
+        )
+    return model.image_shape_
+
+
+def _output_shape(model, image_shape):
     """Shape of the features of one image."""
-    map_shape = _fitted_geometry(model).map_shape
+    map_shape = _fitted_geometry(model, image_shape).map_shape
     return features_shape(model, _pooler(model, map_shape), map_shape)
 
 
 def _pooler(model, map_shape):
-    return find_pooler(model, map_shape, model._model.symmetry)
+    return find_pooler(model, map_shape, model._model.symmetry, model.image_shape_)
 
 
-def _fitted_geometry(model):
+def _fitted_geometry(model, image_shape):
     """Derive the geometry of a fitted model from its parameters."""
     n_components, *kernel_shape = model.means_.shape
-    X = np.broadcast_to(np.float32(0), (model.n_components, *model.image_shape_))
-    geometry = check_geometry(X, model)
+    geometry = check_geometry(image_shape, model, model.image_shape_)
     if (model.n_components, *geometry.kernel_shape) != (n_components, *kernel_shape):
         raise ValueError(
             f"The parameters ask for kernels of shape {geometry.kernel_shape}, {model.n_components}"
@@ -245,7 +260,7 @@ def _convert(scope, operator, container):
             f"{LEAST_OPSET} or above."
         )
     model, (image,) = operator.raw_operator, operator.inputs
-    geometry = _fitted_geometry(model)
+    geometry = _fitted_geometry(model, _image_shape(operator))
     nodes = _Nodes(scope, container)
     layer, scale = _layer(model), _scale(model)
     centre = model.contrast_floor_ is not None
@@ -396,7 +411,8 @@ def _features(nodes, maps, model, geometry):
     pooled = nodes("Transpose", pooled, perm=[0, ROW, COLUMN, COMPONENT])
     if order > 1:
         pooled = _over_symmetry(nodes, pooled, pooler, len(model.conv_bias_))
-    return nodes("Reshape", pooled, np.asarray([0, *_output_shape(model)], np.int64))
+    shape = features_shape(model, pooler, geometry.map_shape)
+    return nodes("Reshape", pooled, np.asarray([0, *shape], np.int64))
 
 
 def _over_symmetry(nodes, pooled, pooler, n_kernels):

@@ -78,8 +78,7 @@ BAD_DATA = [
 ]
 
 
-SIZES_WORDS = ("images of several sizes", "resize, crop or pad")
-FILE_WORDS = ("does not read files", "Read the images into one array first")
+FILE_WORDS = ("does not read files", "Read the images first")
 LOADER_WORDS = ("one by one or in batches", "partial_fit with each batch", "np.stack")
 DASK_WORDS = ("ConvGMMFeatures takes Dask arrays",)
 MASK_WORDS = ("masked", "first in image 3", "drop such images, or fill them in")
@@ -171,14 +170,7 @@ NO_ARRAYS = [
     wrong("sparse_tensor", ("sparse tensor", "X.to_dense()"), torch.eye(36).to_sparse()),
     wrong("meta_tensor", "holds no values", torch.empty(20, 6, 6, device="meta")),
     wrong("fields", ("X has dtype [('a', '<f4')]", "expected"), np.zeros(20, [("a", "<f4")])),
-    bad("nested_tensor", ("nested tensor", "several sizes"), data=nested(RAGGED)),
-    bad("sizes", ("image 0 has shape (6, 6), image 1 has (5, 6)", SIZES_WORDS[1]), data=RAGGED),
-    bad("sizes_of_tensors", SIZES_WORDS, data=[torch.zeros(6, 6), torch.zeros(6, 5)]),
-    bad("sizes_of_pictures", SIZES_WORDS, data=[PICTURE, PICTURE.resize((5, 6))]),
-    bad("sizes_of_objects", SIZES_WORDS, data=objects(RAGGED)),
-    bad("sizes_in_a_column", SIZES_WORDS, data=pd.Series(RAGGED)),
-    bad("sizes_in_a_frame", SIZES_WORDS, data=pd.DataFrame({"image": RAGGED})),
-    bad("ragged", SIZES_WORDS, data=[[1, 2], [3]]),
+    bad("nested_tensor", ("nested tensor", "X.unbind()"), data=nested(RAGGED)),
     bad("ragged_within", ("X[0] is a list of parts of several sizes",), data=[[[1, 2], [3]]]),
     bad("pairs", ("X[0] is a tuple", "[image for image, _ in X]"), data=[(x, 0) for x in X]),
     bad(

@@ -60,7 +60,7 @@ def test_types_are_what_they_are_said_to_be() -> None:
     assert_type(features.get_feature_names_out(), NDArray[np.object_])
     assert_type(features.means_, NDArray[np.floating])
     assert_type(features.lower_bounds_, list[float])
-    assert_type(features.image_shape_, tuple[int, int, int])
+    assert_type(features.image_shape_, tuple[int | None, int | None, int])
     assert_type(features.contrast_floor_, float | None)
     assert_type(KernelDisplay.from_estimator(features), KernelDisplay)
     assert isinstance(features.score(X), float)

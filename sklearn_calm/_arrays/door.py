@@ -1,7 +1,8 @@
 """The door: what users pass for images becomes one array, or a sentence says why it cannot.
 
 Arrays go through as they are, of whatever library. Images that a list, a column or an array of
-objects holds one by one are stacked. No masked value goes through: what lies behind it is no pixel.
+objects holds one by one are stacked if they have one size, and stay a list if they have several. No
+masked value goes through: what lies behind it is no pixel.
 """
 
 import os
@@ -16,14 +17,16 @@ EXPECTED = "expected an array of shape (n, height, width[, n_channels]) or (n, n
 
 
 def as_array(X, *, masked=False):
-    """X as an array, or as what scikit-learn makes one of; `masked` ones pass if they may.
+    """X as an array, as what scikit-learn makes one of, or as a list of arrays of several shapes.
+
+    Masked values pass with `masked`.
 
     Raises
     ------
     TypeError
         If X is no array, nor a list of images.
     ValueError
-        If it masks values, or holds images of several sizes.
+        If it masks values.
     """
     if library_of(X) == "torch":
         return _plain_tensor(X)
@@ -38,7 +41,11 @@ def as_array(X, *, masked=False):
         X = _stacked(X)
     elif getattr(X, "ndim", None) == 1:
         X = _unpacked(np.asarray(X))  # a column
-    return X if masked else unmasked(X, "X")
+    if masked:
+        return X
+    if isinstance(X, list):
+        return [unmasked_image(image, i) for i, image in enumerate(X)]
+    return unmasked(X, "X")
 
 
 def unmasked(values, name, numbers=None, kind="image"):
@@ -69,6 +76,13 @@ def unmasked(values, name, numbers=None, kind="image"):
             f"them in, as with {name}.filled(0)."
         )
     return np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values
+
+
+def unmasked_image(image, i):
+    """One image of a list without its mask, which masks nothing."""
+    if isinstance(image, np.ma.MaskedArray):
+        return unmasked(image[np.newaxis], "X", np.asarray([i]))[0]
+    return image
 
 
 def refuse_no_numbers(values, name):
@@ -102,8 +116,8 @@ def _plain_tensor(X):
         raise TypeError("X is a tensor on the meta device, which holds no values.")
     if X.is_nested:
         raise ValueError(
-            "X is a nested tensor, of images of several sizes. ConvGMMFeatures needs one size: "
-            "resize, crop or pad the images, and stack them."
+            "X is a nested tensor, of images of several sizes. Pass its images one by one, as "
+            "X.unbind()."
         )
     if str(X.layout) != "torch.strided":
         raise TypeError(
@@ -153,8 +167,9 @@ def _refuse_what_holds_no_array(X):
 
 
 _READ_FILES = (
-    "ConvGMMFeatures does not read files. Read the images into one array first: "
-    "np.stack([np.asarray(PIL.Image.open(path)) for path in paths]) does it for images of one size."
+    "ConvGMMFeatures does not read files. Read the images first, as in "
+    "[np.asarray(PIL.Image.open(path)) for path in paths]; if they are too many, read a batch for "
+    "each call of partial_fit."
 )
 
 
@@ -218,17 +233,12 @@ def _unpacked(X):
 
 
 def _stacked(items):
-    """One array of the images in a list."""
+    """One array of the images in a list; those of several shapes stay a list."""
     images = [_image(item, i) for i, item in enumerate(items)]
     if not images:
         return np.empty(0)
-    for i, image in enumerate(images):
-        if image.shape != images[0].shape:
-            raise ValueError(
-                f"X holds images of several sizes: image 0 has shape {images[0].shape}, image {i} "
-                f"has {image.shape}. ConvGMMFeatures needs one size: resize, crop or pad them "
-                "first; images of one size are stacked."
-            )
+    if len({image.shape for image in images}) > 1:
+        return images
     return (np.ma if any(map(np.ma.isMaskedArray, images)) else np).stack(images)
 
 

@@ -64,6 +64,12 @@ class PatchGeometry(NamedTuple):
         return tuple(gap * (patch - 1) + 1 for patch, gap in sides)
 
     @property
+    def holds_patch(self):
+        """Whether the padded image is as large as a patch."""
+        sides = zip(self.padded_shape, self.reach, strict=False)
+        return all(side >= reach for side, reach in sides)
+
+    @property
     def map_shape(self):
         """Rows and columns of patch positions."""
         sides = zip(self.padded_shape, self.reach, self.stride, strict=False)

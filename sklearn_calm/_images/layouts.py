@@ -28,17 +28,16 @@ ROWS, LEAST_SIDE = 64, 6
 # of pixels later, more than half a row before or after, by this much.
 LEAST_ORDER, LEAST_PEAK = 0.2, 0.2
 
+ANY_GREY = (None, None)
 KEEP = "To keep this reading without a warning, set image_shape={}."
 
 
-def warn_of_layout(images, shape, image_shape, *, stacklevel):
-    """Warn if an array is read in a way that looks odd; `image_shape` in full silences it.
+def warn_of_layout(images, image_shape, *, stacklevel):
+    """Warn if images are read in a way that looks odd; `image_shape` in full silences it.
 
     Parameters
     ----------
-    images : Images or BlockImages
-    shape : tuple of int
-        Of the array.
+    images : ImageSource
     image_shape : "auto" or tuple
         As the estimator has it.
     stacklevel : int
@@ -46,15 +45,49 @@ def warn_of_layout(images, shape, image_shape, *, stacklevel):
     """
     if not isinstance(image_shape, str):
         return
-    odd = {2: _odd_rows, 3: _odd_grey, 4: _odd_channels}[len(shape)](images, shape)
+    if images.several_sizes:
+        odd, what = _odd_list([image.shape for image in images.X]), "a list of several sizes"
+    else:
+        shape = tuple(images.X.shape)
+        odd = {2: _odd_rows, 3: _odd_grey, 4: _odd_channels}[len(shape)](images, shape)
+        what = f"of shape {shape}"
+        if odd is not None:
+            read_as = images.geometry.image_shape
+            full = len(shape) == 4 or read_as[2] > 1
+            odd = f"{odd} {KEEP.format(read_as if full else read_as[:2])}"
     if odd is not None:
-        read_as = images.geometry.image_shape
-        keep = KEEP.format(read_as if len(shape) == 4 or read_as[2] > 1 else read_as[:2])
         warnings.warn(
-            f"The layout of X, of shape {tuple(shape)}, looks odd: {odd} {keep}",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            f"The layout of X, {what}, looks odd: {odd}", UserWarning, stacklevel=stacklevel + 1
         )
+
+
+def _odd_list(shapes):
+    """What is odd about the shapes of images of several sizes."""
+    if any(len(shape) != len(shapes[0]) for shape in shapes):
+        return None
+    sides = np.asarray(shapes)
+    same = (sides == sides[0]).all(axis=0)
+    first, is_line = tuple(shapes[0]), sides.shape[1] == 2
+    if is_line and same[1] and 1 < first[1] <= THIN_SIDE and (sides[:, 0] >= LONG_SIDE).all():
+        return (
+            f"all its images are read as grey, and are {first[1]} pixels wide. For signals of "
+            f"{first[1]} channels, set image_shape=(1, None, {first[1]}). {KEEP.format(ANY_GREY)}"
+        )
+    if sides.shape[1] < 3:
+        return None
+    keep = KEEP.format((None, None, first[2]))
+    if same[0] and first[0] in PHOTO_CHANNELS and (sides[:, 1:] >= PHOTO_SIDE).all():
+        return (
+            f"its images, the first of shape {first}, are read as of {first[0]} rows of pixels. "
+            "Where channels come first, pass [image.transpose(1, 2, 0) for image in X]; they must "
+            "be as many in all images, and come last."
+        )
+    if same[1] and same[2] and not same[0] and first[2] >= LEAST_CHANNELS:
+        return (
+            f"its images, the first of shape {first}, are read as of {first[2]} channels. If each "
+            f"is a batch of grey images, pass np.concatenate(X). {keep}"
+        )
+    return None
 
 
 def _odd_grey(images, shape):

@@ -5,7 +5,6 @@ shape (n, height, width, channels). The array itself is never copied whole, nor 
 """
 
 import math
-import numbers
 from functools import partial
 
 import numpy as np
@@ -32,63 +31,6 @@ from sklearn_calm._images.source import ImageSource
 READ_VALUES = 2**20
 # Integers below are float64 without rounding.
 MAX_INTEGER = 2**53
-
-
-def resolve_image_shape(shape, image_shape="auto"):
-    """Height, width and channels of the images in an array of the given shape.
-
-    Raises
-    ------
-    ValueError
-        If an array of this shape cannot hold images of `image_shape`.
-    """
-    check_n_axes(shape)
-    if 0 in shape[1:]:
-        raise ValueError(
-            f"Found images without pixels: an array of shape {tuple(shape)}. Every axis needs a "
-            "length of 1 or more."
-        )
-    if isinstance(image_shape, str):
-        return _guess_image_shape(shape)
-    if len(image_shape) not in (2, 3) or any(
-        not isinstance(side, numbers.Integral) or side < 1 for side in image_shape
-    ):
-        raise ValueError(
-            f'image_shape={image_shape!r}: expected "auto", (height, width) or (height, width, '
-            "n_channels), ints >= 1."
-        )
-    wanted = tuple(int(side) for side in (*image_shape, 1)[:3])
-    if not holds_images(shape, wanted):
-        raise ValueError(
-            f"X of shape {tuple(shape)} does not hold images of image_shape={tuple(image_shape)}, "
-            f"which have {math.prod(wanted)} values each. Pass the shape of one image, "
-            '(height, width) or (height, width, channels), or image_shape="auto".'
-        )
-    return wanted
-
-
-def check_n_axes(shape):
-    """Whether an array of this shape can be images at all."""
-    if len(shape) not in (2, 3, 4):
-        raise ValueError(
-            f"Expected images of shape (n, height, width) or (n, height, width, channels), or a 2D "
-            f"array of flat rows, got an array of {len(shape)} dimension(s), shape {tuple(shape)}. "
-            "Reshape your data: X.reshape(n_images, -1) makes flat rows."
-        )
-
-
-def holds_images(shape, wanted):
-    """Whether an array of this shape can be read as images (height, width, channels)."""
-    # Three axes can be grey images, or signals with channels: whichever was asked for.
-    readings = {2: [wanted], 3: [(*shape[1:], 1), (1, *shape[1:])], 4: [shape[1:]]}[len(shape)]
-    return wanted in readings and math.prod(wanted) == math.prod(shape[1:])
-
-
-def _guess_image_shape(shape):
-    if len(shape) > 2:
-        return (*shape[1:], 1)[:3]
-    side = math.isqrt(shape[1])
-    return (side, side, 1) if side * side == shape[1] else (1, shape[1], 1)
 
 
 def working_dtype(dtype):

@@ -24,10 +24,13 @@ class ImageSource(Protocol):
     """
 
     X: Any  # (n, ...)
-    geometry: PatchGeometry
+    geometry: PatchGeometry  # of images of several sizes: that of the largest sides
     sample_weight: np.ndarray | None  # (n,)
     placement: Placement  # where batches are worked on, and in what precision
     missing: Any  # `Missing`: what is done about missing values; None refuses them
+
+    # Whether images have several sizes; what EM fits is then always a sample of their patches.
+    several_sizes: bool = False
 
     @property
     def in_memory(self):
@@ -108,6 +111,27 @@ class ImageSource(Protocol):
         if self.sample_weight is None:
             return 1.0
         return float(self.sample_weight[self.sample_weight > 0].min())
+
+    @property
+    def n_positions(self):
+        """Positions in each image: a number for all, or one for each, (n,)."""
+        return self.geometry.n_positions
+
+    @property
+    def total_positions(self):
+        return len(self) * self.n_positions
+
+    @property
+    def mean_positions(self):
+        """Mean number of positions of an image, each counted by its weight."""
+        return float(self.n_positions)
+
+    @property
+    def shares(self):
+        """Share of each image in the weighted positions of all; None where they are even."""
+        if self.sample_weight is None:
+            return None
+        return self.sample_weight / self.sample_weight.sum()
 
     def batch_size(self, n_components, *, by_row=False):
         """Number of images in a batch, so that its scores fit the cache.

@@ -41,20 +41,21 @@ def sample_patches(images, rng, max_patches=None):
     max_patches : int or None
         None takes as many as MAX_PATCHES and MAX_VALUES allow.
     """
-    geometry = images.geometry
-    most = min(MAX_PATCHES, max(MAX_VALUES // geometry.patch_length, 1))
+    most = min(MAX_PATCHES, max(MAX_VALUES // images.geometry.patch_length, 1))
     most = most if max_patches is None else min(most, max_patches)
-    complete = len(images) * geometry.n_positions <= most
+    complete = images.total_positions <= most
     if complete:
-        image_rows = np.repeat(np.arange(len(images)), geometry.n_positions)
-        positions = np.tile(np.arange(geometry.n_positions), len(images))
+        n_positions = np.broadcast_to(images.n_positions, len(images))
+        image_rows = np.repeat(np.arange(len(images)), n_positions)
+        before = n_positions.cumsum() - n_positions  # positions of the images before each
+        positions = np.arange(len(image_rows)) - before[image_rows]
         weights = images.weights(slice(None))[image_rows]
     else:
-        share = None
-        if images.sample_weight is not None:
-            share = images.sample_weight / images.sample_weight.sum()
-        image_rows = np.sort(rng.choice(len(images), most, p=share))
-        positions = rng.randint(geometry.n_positions, size=most)
+        image_rows = np.sort(rng.choice(len(images), most, p=images.shares))
+        n_positions = images.n_positions
+        if images.several_sizes:
+            n_positions = n_positions[image_rows]
+        positions = rng.randint(n_positions, size=most)
         weights = np.ones(most)
     kept = weights > 0
     patches, weights = images.patches(image_rows[kept], positions[kept]), weights[kept]

@@ -24,6 +24,7 @@ from sklearn_calm._mixture.preprocessing import (
 )
 from sklearn_calm._mixture.seeds import (
     PatchSample,
+    distinct,
     least_square_distances,
     sample_patches,
     starting_means,
@@ -38,8 +39,9 @@ NOISE_PATCHES = 10_000
 class Prepared(NamedTuple):
     """What EM is to fit.
 
-    Where every position is a cell of its own and there are more of them than a sample holds, EM
-    fits the sample: its normalised patches are then the images, of one position each.
+    Where every position is a cell of its own, and there are more of them than a sample holds or
+    images have several sizes, EM fits the sample: its normalised patches are then the images, of
+    one position each.
     """
 
     images: ImageSource  # to fit
@@ -74,6 +76,9 @@ def prepare(
     if precision != images.dtype:
         images = images.in_precision(precision)
         sample = sample._replace(patches=sample.patches.astype(precision))
+    if images.several_sizes and sample.complete:
+        # In an order of their own, so that the order of the images does not matter.
+        sample = PatchSample(*distinct(sample.patches, sample.weights), complete=True)
     if preprocessing is None:
         preprocessing = fit_preprocessing(
             sample.patches,
@@ -87,13 +92,14 @@ def prepare(
     whole = patch_model(images.geometry, assignment, preprocessing, symmetry, missing)
     normalized = normalize_contrast(sample.patches, preprocessing.contrast_floor)
     sampled = sample._replace(patches=normalized)
-    if assignment != "patch" or sample.complete:
+    if assignment != "patch" or (sample.complete and not images.several_sizes):
         return Prepared(images, whole, whole, sampled, 1.0)
     geometry = PatchGeometry(whole.geometry.kernel_shape, whole.geometry.patch_size, (1, 1))
     raw = preprocessing._replace(contrast_floor=None)
     model = patch_model(geometry, assignment, raw, symmetry, missing)
-    patches = Images(images.placement.asarray(normalized), geometry, missing=missing)
-    return Prepared(patches, model, whole, sampled, float(images.geometry.n_positions))
+    weights = sample.weights if sample.complete else None
+    patches = Images(images.placement.asarray(normalized), geometry, weights, missing=missing)
+    return Prepared(patches, model, whole, sampled, images.mean_positions)
 
 
 def patch_model(geometry, assignment, preprocessing, symmetry=NO_SYMMETRY, missing=None):

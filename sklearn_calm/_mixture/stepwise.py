@@ -83,7 +83,7 @@ class StreamStep(NamedTuple):
     n_revived: int
 
 
-def stream_step(em, parameters, past, rate):
+def stream_step(em, parameters, past, rate, patches_per_image=1.0):
     """Take one step on a batch of a stream, then revive dead components.
 
     Parameters
@@ -95,10 +95,14 @@ def stream_step(em, parameters, past, rate):
         Blended statistics of the batches before; without any, the batch counts alone.
     rate : float
         Weight of the batch.
+    patches_per_image : float
+        As for `EM.step`.
     """
     rate = 1.0 if past is None else rate
-    new_parameters, blended, new = em.step(parameters, past, rate)
+    new_parameters, blended, new = em.step(
+        parameters, past, rate, patches_per_image=patches_per_image
+    )
     lower_bound = float(objective(new, parameters.noise_variance))
-    scale = rate / em.images.total_weight
+    scale = rate * patches_per_image / em.images.total_weight
     revived, n_revived = em.revive(blended, new_parameters, scale)
     return StreamStep(revived, blended, lower_bound, n_revived)

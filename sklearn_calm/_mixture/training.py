@@ -117,7 +117,7 @@ class EM:
             scale=scale,
         )
 
-    def step(self, parameters, past, rate, image_rows=None):
+    def step(self, parameters, past, rate, image_rows=None, patches_per_image=1.0):
         """One step of stepwise EM on some of the images (eq. 21).
 
         Parameters
@@ -129,6 +129,8 @@ class EM:
             Weight of the new statistics.
         image_rows : ndarray of int or None
             The images of the step; None takes all.
+        patches_per_image : float
+            How many of the images, which are then patches, make up one that statistics are of.
 
         Returns
         -------
@@ -139,6 +141,7 @@ class EM:
             Of the images of the step.
         """
         new = self.statistics(parameters, image_rows)
+        new = new._replace(n_images=new.n_images / patches_per_image)
         blended = blend(past or new, new, rate)
         return self.m_step(blended, parameters), blended, new
 

@@ -7,6 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_calm._batches import check_images
 from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._sklearn import safe_indexing
 
@@ -30,6 +31,23 @@ def features_and_images(estimator, X):
     for step in steps:
         X = step(X)
     return features, X
+
+
+def images_to_draw(features, X):
+    """X as `Images` of NumPy.
+
+    Raises
+    ------
+    ValueError
+        If they have several sizes.
+    """
+    images = check_images(features, X)
+    if images.several_sizes:
+        raise ValueError(
+            "X holds images of several sizes; a display draws images of one size. Pass those of "
+            "one size, or one image alone, as X[:1]."
+        )
+    return images.on_host()
 
 
 def _find(estimator):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
-from sklearn_calm._batches import check_images
+from sklearn_calm._inference import model_at
 from sklearn_calm._mixture.posterior import responsibilities
 from sklearn_calm.plotting._canvas import (
     TINT,
@@ -22,7 +22,7 @@ from sklearn_calm.plotting._canvas import (
     moved,
 )
 from sklearn_calm.plotting._components import choose
-from sklearn_calm.plotting._estimators import features_and_images
+from sklearn_calm.plotting._estimators import features_and_images, images_to_draw
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ class ResponsibilityDisplay:
         """
         features, X = features_and_images(estimator, X)
         options = {"shared_scale": features.contrast_floor_ is None, **options}
-        images = check_images(features, X).on_host()
+        images = images_to_draw(features, X)
         geometry = images.geometry
-        maps = _responsibilities(features, X)
+        maps = _responsibilities(features, X, geometry)
         chosen = choose(components, maps.sum(axis=(0, 1, 2)))
         return cls(
             images.X.reshape(-1, *geometry.image_shape),
@@ -204,7 +204,7 @@ def panel_boxes(images, extent):
     return (y1 - y0, x1 - x0), picture, (left - x0, top - y0, right - left, bottom - top)
 
 
-def _responsibilities(features, X):
+def _responsibilities(features, X, geometry):
     """Responsibilities of all components at all positions: (n, rows, columns, K)."""
     # A deep copy: a shallow one shares the setting of its output.
     mapped = copy.deepcopy(features).set_output(transform="default")
@@ -213,7 +213,8 @@ def _responsibilities(features, X):
     missing = np.isnan(maps[..., 0])
     used = 1.0 - missing if missing.any() else None
     maps = np.nan_to_num(maps)
-    return responsibilities(maps, features._model.cells, used).swapaxes(0, 1)
+    cells = model_at(features, geometry).cells
+    return responsibilities(maps, cells, used).swapaxes(0, 1)
 
 
 def map_extent(geometry):

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import batch_size_of, check_images, current_model, workers_of
+from sklearn_calm._batches import batch_size_of, workers_of
+from sklearn_calm._inference import model_at
 from sklearn_calm._mixture.model import ConvLayer, log_joint, patch_energies
 from sklearn_calm.plotting._canvas import (
     MARK,
@@ -25,7 +26,7 @@ from sklearn_calm.plotting._canvas import (
     moved,
 )
 from sklearn_calm.plotting._components import choose
-from sklearn_calm.plotting._estimators import features_and_images
+from sklearn_calm.plotting._estimators import features_and_images, images_to_draw
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class TopPatchesDisplay:
         features, X = features_and_images(estimator, X)
         options = {"shared_scale": features.contrast_floor_ is None, **options}
         chosen = choose(components, to_numpy(features.weights_))
-        images = check_images(features, X).on_host()
+        images = images_to_draw(features, X)
         rows, positions = _top_patches(features, images, chosen, n_patches)
         geometry = images.geometry
         tops = images.X[rows.ravel()]
@@ -231,7 +232,7 @@ def _top_patches(features, images, components, n_patches):
     """Rows of images, and positions in them, at which each density is highest: (m, n_patches)."""
     if not isinstance(n_patches, numbers.Integral) or n_patches < 1:
         raise ValueError(f"n_patches={n_patches!r}: expected an int of 1 or more.")
-    model = current_model(features)
+    model = model_at(features, images.geometry)
     order = model.symmetry.order
     kernels = (order * components[:, None] + np.arange(order)).ravel()
     parts = (None if part is None else part[kernels] for part in features._layer)

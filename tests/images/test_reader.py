@@ -13,54 +13,12 @@ from _twins import (
 )
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images import reader
-from sklearn_calm._images.reader import (
-    Images,
-    holds_images,
-    resolve_image_shape,
-    row_numbers,
-)
+from sklearn_calm._images.reader import Images, row_numbers
 from sklearn_calm._images.source import BATCH_BYTES, BY_ROW_BYTES, MAX_BATCH
 from sklearn_calm._mixture.em import e_step
 
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 SMALL = PatchGeometry((4, 5, 1), (2, 2), (1, 1))
-
-
-@pytest.mark.parametrize(
-    ("shape", "image_shape", "expected"),
-    [
-        ((9, 64), "auto", (8, 8, 1)),
-        ((9, 65), "auto", (1, 65, 1)),
-        ((9, 6, 7), "auto", (6, 7, 1)),
-        ((9, 6, 7, 3), "auto", (6, 7, 3)),
-        ((9, 42), (6, 7), (6, 7, 1)),
-        ((9, 126), (6, 7, 3), (6, 7, 3)),
-        ((9, 6, 7), (6, 7), (6, 7, 1)),
-        ((9, 6, 7), (1, 6, 7), (1, 6, 7)),
-    ],
-)
-def test_shapes_are_read_as_images(shape, image_shape, expected):
-    assert resolve_image_shape(shape, image_shape) == expected
-    assert holds_images(shape, expected)
-
-
-@pytest.mark.parametrize(
-    ("shape", "image_shape", "sentence"),
-    [
-        ((9,), "auto", "got an array of 1 dimension"),
-        ((9, 2, 3, 4, 5), "auto", "got an array of 5 dimension"),
-        ((9, 0), "auto", "without pixels"),
-        ((9, 42), (7, 7), "does not hold images"),
-        ((9, 6, 7), (7, 6), "does not hold images"),
-        ((9, 6, 7, 3), (6, 7), "does not hold images"),
-        ((9, 42), (6, 7.0), "ints >= 1"),
-        ((9, 42), (6, 0), "ints >= 1"),
-        ((9, 42), (42,), "ints >= 1"),
-    ],
-)
-def test_other_shapes_are_refused(shape, image_shape, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        resolve_image_shape(shape, image_shape)
 
 
 @geometries
