@@ -296,23 +296,6 @@ class ConvGMMFeatures(
     (16, 5, 5, 1)
     """
 
-    # Declared for editors and type checkers; `fit` sets them. Arrays are of the library of X.
-    means_: NDArray[np.floating]
-    weights_: NDArray[np.floating]
-    noise_variance_: float
-    conv_weight_: NDArray[np.floating]
-    conv_bias_: NDArray[np.floating]
-    contrast_floor_: float | None
-    lower_bound_: float
-    lower_bounds_: list[float]
-    n_iter_: int
-    converged_: bool
-    n_reseeded_: int
-    image_shape_: tuple[int | None, int | None, int]
-    n_features_in_: int
-    feature_names_in_: NDArray[np.object_]
-    n_samples_seen_: int
-
     _parameter_constraints: ClassVar = PARAMETER_CONSTRAINTS
 
     def __init__(

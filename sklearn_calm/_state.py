@@ -11,6 +11,7 @@ import warnings
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_calm._arrays.namespace import FOLLOWED, library_of, to_numpy
@@ -100,6 +101,23 @@ def kept_on_error(estimator):
 
 class PlainStateMixin:
     """Makes pickles and copies of an estimator hold plain values."""
+
+    # Declared for editors and type checkers; fits set them. Arrays are of the library of X.
+    means_: NDArray[np.floating]
+    weights_: NDArray[np.floating]
+    noise_variance_: float
+    conv_weight_: NDArray[np.floating]
+    conv_bias_: NDArray[np.floating]
+    contrast_floor_: float | None
+    lower_bound_: float
+    lower_bounds_: list[float]
+    n_iter_: int
+    converged_: bool
+    n_reseeded_: int
+    image_shape_: tuple[int | None, int | None, int]
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+    n_samples_seen_: int
 
     def to_numpy(self) -> Self:
         """Copy the estimator, with fitted attributes that are NumPy arrays.

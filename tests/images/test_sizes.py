@@ -359,3 +359,25 @@ def test_the_twin_of_the_log_likelihood():
         joint = np.log(model.weights_) - squares / (2 * variance)
         joint -= 4.5 * np.log(2 * np.pi * variance)
         assert_allclose(score, np.logaddexp.reduce(joint, axis=1).sum(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_missing_values_of_several_sizes(whiten):
+    """What lies behind a mask changes nothing, and each image has its features alone."""
+    rng = np.random.default_rng(18)
+    images = [rng.random((height, 12)) for height in rng.integers(9, 15, size=12)]
+    masks = [rng.random(image.shape) < 0.2 for image in images]
+    holes = [np.where(mask, np.nan, x) for x, mask in zip(images, masks, strict=True)]
+    masked = [
+        np.ma.array(np.where(mask, np.inf, x), mask=mask)
+        for x, mask in zip(images, masks, strict=True)
+    ]
+    model = small(missing_values="ignore", whiten=whiten, normalize=None)
+    by_nan, by_mask = (clone(model).fit(X) for X in (holes, masked))
+    assert_same_model(by_nan, by_mask)
+    features = by_nan.transform(holes)
+    assert_array_equal(by_mask.transform(masked), features)
+    alone = np.concatenate([by_nan.transform(image[None]) for image in holes])
+    assert_allclose(features, alone, rtol=1e-9)
+    complete = clone(model).set_params(missing_values="error")
+    assert_same_model(clone(model).fit(images), complete.fit(images))
