@@ -161,6 +161,8 @@ def whitening(patches, weights, reg_covar):
     covariance = np.zeros((n_values, n_values))
     for i in range(n_patches):
         covariance += weights[i] * np.outer(patches[i] - mean, patches[i] - mean) / total
+    if np.trace(covariance) == 0:  # nothing to whiten
+        return mean, np.eye(n_values)
     ridge = reg_covar * np.trace(covariance) / n_values
     eigenvalues, eigenvectors = np.linalg.eigh(covariance + ridge * np.eye(n_values))
     return mean, eigenvectors @ np.diag(eigenvalues**-0.5) @ eigenvectors.T

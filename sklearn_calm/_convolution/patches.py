@@ -247,9 +247,9 @@ class StripedPatches(Patches):
         if gap == 1:
             stripes[..., :-1] = strided(images, (*shape[:3], row_length), steps)
         else:
-            shape = (*shape[:3], self.geometry.patch_size[1], channels)
-            values = xp.reshape(stripes[..., :-1], shape, copy=False)
-            values[...] = strided(images, shape, (*steps[:-1], gap * channels, 1))
+            pixels = (*shape[:3], self.geometry.patch_size[1], channels)
+            values = strided(images, pixels, (*steps[:-1], gap * channels, 1))
+            stripes[..., :-1] = xp.reshape(values, (*shape[:3], row_length))
         if self.deviation is None:
             stripes[..., -1] = 1
         elif self.order is None:

@@ -197,8 +197,8 @@ def _rival_row(title, X, features, repeat):
 
     from sklearn_calm.onnx import to_onnx
 
-    features.fit(X[:200])
-    windows = find_pooler(features, features._model.geometry.map_shape).windows
+    model = features.fit(X[:200])._model
+    windows = find_pooler(features, model.geometry.map_shape, model.symmetry).windows
     session = onnxruntime.InferenceSession(to_onnx(features, X[:1]).SerializeToString())
     name, step = session.get_inputs()[0].name, max(1, min(64, 2**24 // X[0].size // 64))
     parts = [X[start : start + step] for start in range(0, len(X), step)]

@@ -28,7 +28,7 @@ class TorchLayer(nn.Module):
         )
         self.floor = features.contrast_floor_
         geometry = features._model.geometry
-        (top, bottom), (left, right) = _sides(geometry.padding)
+        (top, bottom), (left, right) = geometry.padding
         self.padding = (left, right, top, bottom)
         self.mode = geometry.padding_mode
 
@@ -42,11 +42,6 @@ class TorchLayer(nn.Module):
         scores = functional.conv2d(images, self.weight)
         scores = scores / torch.sqrt(variance.clamp(min=0) + self.floor) + self.bias
         return self.rows @ (functional.relu(scores) @ self.columns.T)
-
-
-def _sides(padding):
-    """Padding before and after, of both axes."""
-    return tuple(side if isinstance(side, tuple) else (side, side) for side in padding)
 
 
 def torch_contenders(features, windows, images):
