@@ -55,6 +55,11 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
         _set_image_shape(features, common)
     if reset and not (features.warm_start and hasattr(features, "means_")):
         return images
+    return in_layer_precision(features, images)
+
+
+def in_layer_precision(features, images):
+    """The images in a precision in which the fitted layer can be applied."""
     least = layer_precision(features._layer, features.contrast_floor_)
     return images.in_precision(np.promote_types(images.dtype, least))
 
@@ -96,11 +101,10 @@ def _images_of_array(features, X, sample_weight, *, reset, method):
             check_size(geometry, features, common, pooled=method == "transform")
     if sample_weight is not None:
         sample_weight = check_weights(sample_weight, X.shape[0])
-    if is_dask(X):
-        images = BlockImages(X, geometry, sample_weight, features.backend, missing_of(features))
-        return images, common
-    placement = find_placement(features.backend, home_of(X))
     missing = missing_of(features)
+    if is_dask(X):
+        return BlockImages(X, geometry, sample_weight, features.backend, missing), common
+    placement = find_placement(features.backend, home_of(X))
     return Images(X, geometry, sample_weight, placement, missing=missing), common
 
 

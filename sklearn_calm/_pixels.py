@@ -20,7 +20,7 @@ from sklearn_calm._arrays.namespace import (
     write_rows,
 )
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import refuse_missing, workers_of
+from sklearn_calm._batches import in_layer_precision, refuse_missing, workers_of
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._convolution.smoothing import radius, smoothed
 from sklearn_calm._images.blocks import check_known_shape
@@ -28,7 +28,6 @@ from sklearn_calm._images.reader import Images, home_of, working_dtype
 from sklearn_calm._images.tiles import Tile, read_tile
 from sklearn_calm._inference import tied_order
 from sklearn_calm._mixture.features import averaged_maps, tied_averages
-from sklearn_calm._mixture.preprocessing import layer_precision
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._sklearn import validate_parameters, without_callbacks
 from sklearn_calm._validation import check_array
@@ -194,8 +193,7 @@ def _features(features, X, pixels, widths):
     fitted, home = features._model.geometry, home_of(X)
     geometry = fitted._replace(image_shape=(*X.shape[1:3], fitted.image_shape[2]))
     images = Images(X, geometry, placement=find_placement(features.backend, home))
-    least = layer_precision(features._layer, features.contrast_floor_)
-    images = images.in_precision(np.promote_types(images.dtype, least))
+    images = in_layer_precision(features, images)
     n_channels = _n_channels(features)
     tiles = _tiles(pixels, _tile_side(widths, n_channels * images.dtype.itemsize))
     step = partial(
