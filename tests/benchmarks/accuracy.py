@@ -134,7 +134,7 @@ def settings():
                 **pixels,
                 "k-means, 711, 6 x 6, 3 x 3": KMeansFeatures(711, pool_grid=3, ridge=0.3),
                 "k-means, 711, 6 x 6, 3 x 3, Gaussian": KMeansFeatures(
-                    711, pool_grid=3, pool_width=0.5, ridge=0.3
+                    711, pool_grid=3, pool_width=0.5, ridge=0.3, padding=2
                 ),
                 "ours, boxes": boxes(64, padding=0),
                 "ours, defaults": ours(64),

@@ -44,8 +44,8 @@ class Flat(TransformerMixin, BaseEstimator):
 class KMeansFeatures(TransformerMixin, BaseEstimator):
     """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, means over a grid.
 
-    Their ridge of the whitening is 0.1, and their regions are boxes. A `pool_width` gives it the
-    windows of `ConvGMMFeatures(pool_window="gaussian")`.
+    Their ridge of the whitening is 0.1, their regions are boxes, and they do not pad. A `pool_width`
+    gives it the windows of `ConvGMMFeatures(pool_window="gaussian")`, and `padding` its zeros.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         pool_width=None,
         n_patches=400_000,
         ridge=0.1,
+        padding=0,
         seed=0,
     ):
         self.n_clusters = n_clusters
@@ -64,6 +65,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         self.pool_width = pool_width
         self.n_patches = n_patches
         self.ridge = ridge
+        self.padding = padding
         self.seed = seed
 
     def fit(self, X, y=None):
@@ -84,6 +86,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
 
     def _patches(self, X):
         X = X.reshape(*X.shape[:3], -1)
+        X = np.pad(X, [(0, 0), (self.padding,) * 2, (self.padding,) * 2, (0, 0)])
         return sliding_window_view(X, (self.patch_size, self.patch_size), axis=(1, 2))
 
     def _normalize(self, patches):
