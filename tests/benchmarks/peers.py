@@ -44,8 +44,8 @@ class Flat(TransformerMixin, BaseEstimator):
 class KMeansFeatures(TransformerMixin, BaseEstimator):
     """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, means over a grid.
 
-    Their ridge of the whitening is 0.1, their regions are boxes, and they do not pad. A `pool_width`
-    gives it the windows of `ConvGMMFeatures(pool_window="gaussian")`, and `padding` its zeros.
+    Their ridge of the whitening is 0.1, their regions are boxes, and they do not pad. `pool_width`
+    gives them the windows of `ConvGMMFeatures(pool_window="gaussian")`, and `padding` its zeros.
     """
 
     def __init__(
