@@ -7,7 +7,7 @@ import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._bands import features_by_band, pools_by_band
+from sklearn_calm._bands import features_by_band, is_large, pools_parts, scores_by_band
 from sklearn_calm._batches import map_batches, map_blocks, map_sizes, missing_of
 from sklearn_calm._images.blocks import BlockImages
 from sklearn_calm._mixture.features import (
@@ -31,12 +31,13 @@ def pooled_features(features, images):
     if isinstance(images, BlockImages):
         return map_blocks(features, "transform", images, shape)
     order = tied_order(features)
-    if pools_by_band(features, images, pooler):
-        return features_by_band(features, images, pooler, shape, order, Scratch())
-    layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
-    step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)
-    by_row = pools_by_row(layer, pooler)
-    results = map_batches(features, step, images, images.home.dtype, by_row=by_row)
+    if is_large(features, images) and pools_parts(features, pooler):
+        results = features_by_band(features, images, model, pooler, order)
+    else:
+        layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
+        step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)
+        by_row = pools_by_row(layer, pooler)
+        results = map_batches(features, step, images, images.home.dtype, by_row=by_row)
     return array_namespace(results).reshape(results, (len(images), *shape))
 
 
@@ -76,6 +77,8 @@ def log_likelihoods(features, images):
     """Log-likelihood of each image: `ConvGMMFeatures.score_samples`, once its input is checked."""
     if isinstance(images, BlockImages):
         return map_blocks(features, "score_samples", images, (), np.float64)
+    if is_large(features, images):
+        return scores_by_band(features, images, model_at(features, images.geometry), summed=True)
     return _map_scores(features, batch_log_likelihoods, images)
 
 
@@ -84,6 +87,8 @@ def score_maps(features, images):
     if isinstance(images, BlockImages):
         shape = model_at(features, images.geometry).cells.sizes.shape
         return map_blocks(features, "score_map", images, shape, np.float64)
+    if is_large(features, images):
+        return scores_by_band(features, images, model_at(features, images.geometry), summed=False)
     return _map_scores(features, batch_score_maps, images)
 
 

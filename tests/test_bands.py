@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from _models import make_images, small
+from _models import RAW, make_images, small
 from sklearn_calm import _bands
 from sklearn_calm._arrays.namespace import library_of, to_numpy
 
@@ -19,6 +19,12 @@ SETTINGS = {
     "tied over the image": {"symmetry": "mirror", "polarity": "both"},
     "tied apart": {"symmetry": "sign", "pool_symmetry": None},
     "tied maps": {"symmetry": "mirror", "pooling": None},
+    "max": {"pooling": "max", "pool_grid": (3, 2)},
+    "max of tied": {"pooling": "max", "symmetry": "rotation", "stride": 2},
+    "logsumexp": {"pooling": "logsumexp", "pool_grid": (4, 3), "assignment": "image"},
+    "logsumexp of windows": {"pooling": "logsumexp", "pool_window": "gaussian"},
+    "narrow windows": {"pooling": "logsumexp", "pool_window": "gaussian", "pool_width": 1e-200},
+    "logsumexp of tied": {"pooling": "logsumexp", "symmetry": "mirror", "pool_symmetry": "region"},
     "maps": {"pooling": None, "padding": (0, 2)},
     "maps of the image": {"pooling": None, "assignment": "image", "stride": 2},
 }
@@ -54,16 +60,58 @@ def test_bands_of_other_libraries(options, from_numpy, small_bands):
     assert_allclose(to_numpy(found), expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("options", [{"pooling": "max"}, {"pooling": "logsumexp"}])
-def test_other_poolings_see_whole_images(options, small_bands, monkeypatch):
-    X = make_images(2)
+SCORED = {
+    "defaults": {},
+    "padded": {"padding": "same", "padding_mode": "reflect", "normalize": None},
+    "raw": RAW,
+    "image": {"assignment": "image", "padding": "same"},
+    "density": {"assignment": "image", **RAW, "stride": (3, 2), "padding": 2},
+    "reflected": {"assignment": "image", **RAW, "padding": 2, "padding_mode": "reflect"},
+    "cells": {"assignment": (2, 3), **RAW},
+    "many cells": {"assignment": (30, 5), "whiten": False, "dilation": (2, 1)},
+    "tied": {"assignment": (7, 2), "symmetry": "mirror"},
+}
+
+
+@pytest.mark.parametrize("options", SCORED.values(), ids=SCORED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bands_of_scores_do_not_matter(options, dtype, monkeypatch):
+    X = make_images(5, n=3, shape=(40, 21), dtype=dtype)
     model = small(**options).fit(X)
+    expected_map, expected = model.score_map(X), model.score_samples(X)
+    monkeypatch.setattr(_bands, "LARGE_BYTES", 0)
+    rtol = {np.float32: 1e-5, np.float64: 1e-11}[dtype]
+    for band_bytes in (1, 3000, 10**6):
+        monkeypatch.setattr(_bands, "BAND_BYTES", band_bytes)
+        found_map, found = model.score_map(X), model.score_samples(X)
+        assert found_map.dtype == found.dtype == np.float64
+        scale = np.abs(expected_map).max()
+        assert_allclose(found_map, expected_map, rtol=rtol, atol=rtol * scale)
+        assert_allclose(found, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
+        assert model.score(X) == pytest.approx(expected.mean(), rel=rtol)
+
+
+@pytest.mark.parametrize("options", [SCORED[name] for name in ("padded", "density", "cells")])
+def test_scores_of_bands_of_other_libraries(options, from_numpy, small_bands):
+    X = make_images(6, n=3, shape=(24, 20))
+    model = small(**options).fit(from_numpy(X))
+    expected = model.to_numpy()
+    for method in ("score_map", "score_samples"):
+        found = getattr(model, method)(from_numpy(X))
+        assert library_of(found) == library_of(from_numpy(X))
+        assert_allclose(to_numpy(found), getattr(expected, method)(X), rtol=1e-9)
+
+
+def test_shares_of_cells_see_whole_images(small_bands, monkeypatch):
+    X = make_images(2)
+    model = small(pooling="mean", assignment=(2, 2)).fit(X)
     found = model.transform(X)
     monkeypatch.setattr(_bands, "LARGE_BYTES", np.inf)
     assert_array_equal(found, model.transform(X))
 
 
-def test_bands_read_no_more_than_their_rows(small_bands, monkeypatch):
+@pytest.mark.parametrize("assignment", ["image", "patch"])
+def test_bands_read_no_more_than_their_rows(assignment, small_bands, monkeypatch):
     read, read_tile = [], _bands.read_tile
 
     def recorded(X, tile, geometry, placement):
@@ -73,9 +121,12 @@ def test_bands_read_no_more_than_their_rows(small_bands, monkeypatch):
 
     monkeypatch.setattr(_bands, "read_tile", recorded)
     X = make_images(3, n=3, shape=(60, 10))
-    small(n_jobs=1).fit(X).transform(X)
-    assert len(read) > 30
-    assert max(read) <= 10
+    model = small(n_jobs=1, assignment=assignment).fit(X)
+    for method in (model.transform, model.score_map, model.score_samples):
+        read.clear()
+        method(X)
+        assert len(read) > 30
+        assert max(read) <= 10
 
 
 def test_small_images_make_no_bands(monkeypatch):

@@ -18,6 +18,11 @@ class PatchGeometry(NamedTuple):
     padding_mode: str = "constant"
     dilation: tuple[int, int] = (1, 1)
 
+    def unpadded(self, height, width):
+        """The same patches in an image of another size that is not padded."""
+        shape = (int(height), int(width), self.image_shape[2])
+        return self._replace(image_shape=shape, padding=((0, 0), (0, 0)))
+
     @property
     def padded_shape(self):
         height, width, n_channels = self.image_shape

@@ -25,7 +25,7 @@ from sklearn_calm._arrays.namespace import (
 )
 from sklearn_calm._convolution.geometry import even_edges
 from sklearn_calm._convolution.symmetry import Symmetry
-from sklearn_calm._convolution.windows import Windows
+from sklearn_calm._convolution.windows import LOG_ZERO, Windows
 
 # Output rows that are added to the regions by one product: fewer take longer, more take memory.
 ROWS_TOGETHER = 8
@@ -65,6 +65,13 @@ class Pooling(NamedTuple):
     auto_window: str = "gaussian"
     # How features of tied kernels are reduced to one of their component.
     over_symmetry: Literal["logsumexp", "max", "mean", "sum"] = "mean"
+    # The function of two arrays that makes features of two parts of a map those of both.
+    merge: Literal["add", "logaddexp", "maximum"] = "add"
+
+    @property
+    def of_nothing(self):
+        """Feature of a region of which a part of a map holds nothing."""
+        return 0.0 if self.merge == "add" else LOG_ZERO
 
 
 class Pooler(NamedTuple):
@@ -316,10 +323,17 @@ def _over_boxes(reduce, maps, edges):
     row_edges, column_edges = edges
     reduced = [
         reduce(maps[top:bottom, :, left:right, :])
+        if top < bottom and left < right
+        else _nothing(maps)
         for top, bottom in pairwise(row_edges)
         for left, right in pairwise(column_edges)
     ]
     return array_namespace(maps).concat(reduced, axis=1)
+
+
+def _nothing(maps):
+    """Features (n, K) of a region that lies in another part of the map."""
+    return array_namespace(maps).full_like(maps[0, :, 0, :], LOG_ZERO)
 
 
 def _max_of_region(region):
@@ -370,8 +384,21 @@ def reduce_regions(nodes, reduction, maps, edges):
 
 
 POOLINGS = {
-    "logsumexp": Pooling(_logsumexp, _add_logsumexps, auto_window="box", over_symmetry="logsumexp"),
-    "max": Pooling(_max, _add_maxima, weighted=False, auto_window="box", over_symmetry="max"),
+    "logsumexp": Pooling(
+        _logsumexp,
+        _add_logsumexps,
+        auto_window="box",
+        over_symmetry="logsumexp",
+        merge="logaddexp",
+    ),
+    "max": Pooling(
+        _max,
+        _add_maxima,
+        weighted=False,
+        auto_window="box",
+        over_symmetry="max",
+        merge="maximum",
+    ),
     "mean": Pooling(_mean, _add_means, shares="cell", over_symmetry="sum"),
     "tempered": Pooling(_mean, _add_means, fold=tempered, shares="position", over_symmetry="sum"),
     "triangle": Pooling(_mean, _add_means, fold=less_mean, rectified=True),

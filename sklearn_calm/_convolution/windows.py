@@ -12,6 +12,9 @@ import numpy as np
 
 from sklearn_calm._convolution.geometry import even_edges
 
+# Stands for the logarithm of 0 where infinities would become NaN.
+LOG_ZERO = -1e30
+
 
 class Windows(NamedTuple):
     """Windows of all regions of a grid (rows, columns).
@@ -22,6 +25,7 @@ class Windows(NamedTuple):
     log_rows: np.ndarray  # (grid rows, map rows)
     log_columns: np.ndarray  # (grid columns, map columns)
     edges: tuple[list[int], list[int]] | None  # of boxes, along both axes
+    counts: tuple[float, float]  # mean number of positions in a region, along both axes
 
     @classmethod
     def from_grid(cls, window, width, grid, map_shape):
@@ -29,7 +33,21 @@ class Windows(NamedTuple):
         sides = list(zip(map_shape, grid, strict=True))
         log_rows, log_columns = (WINDOWS[window](side, parts, width) for side, parts in sides)
         edges = tuple(even_edges(side, parts) for side, parts in sides)
-        return cls(log_rows, log_columns, edges if window == "box" else None)
+        counts = tuple(side / parts for side, parts in sides)
+        return cls(log_rows, log_columns, edges if window == "box" else None, counts)
+
+    def part(self, rows, columns):
+        """The same windows over some rows and columns of the map: features of parts add up."""
+        parts = rows, columns
+        logs = (
+            np.maximum(log_weights[:, part], LOG_ZERO)
+            for log_weights, part in zip((self.log_rows, self.log_columns), parts, strict=True)
+        )
+        edges = self.edges and tuple(
+            (np.clip(cuts, part.start, part.stop) - part.start).tolist()
+            for cuts, part in zip(self.edges, parts, strict=True)
+        )
+        return Windows(*logs, edges, self.counts)
 
     @property
     def weights(self):
@@ -40,8 +58,10 @@ class Windows(NamedTuple):
     def log_counts(self):
         """Logarithms of weights that sum to the mean number of positions in a region."""
         return tuple(
-            log_weights + math.log(log_weights.shape[1] / log_weights.shape[0])
-            for log_weights in (self.log_rows, self.log_columns)
+            log_weights + math.log(count)
+            for log_weights, count in zip(
+                (self.log_rows, self.log_columns), self.counts, strict=True
+            )
         )
 
 

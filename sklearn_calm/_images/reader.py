@@ -84,7 +84,7 @@ def pick_patches(X, image_rows, rows, columns, geometry, dtype, numbers=None):
     patches : ndarray of shape (m, D)
     """
     placement, numbers = Placement("numpy", None, dtype), image_rows if numbers is None else numbers
-    one_patch = geometry._replace(image_shape=geometry.kernel_shape, padding=((0, 0), (0, 0)))
+    one_patch = geometry.unpadded(*geometry.patch_size)
     patches = np.empty((len(image_rows), geometry.patch_length), dtype)
     for part in slices(len(image_rows), max(1, READ_VALUES // geometry.patch_length)):
         down, right = rows[part][:, :, None], columns[part][:, None, :]

@@ -1,10 +1,12 @@
 """Parts of large images, read with the pixels around them that their patches reach."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace, indices, like
+from sklearn_calm._convolution.geometry import even_edges
 from sklearn_calm._images.reader import Images
 
 
@@ -26,10 +28,18 @@ class Tile(NamedTuple):
     def geometry(self, geometry):
         """The geometry of the tile as `read_tile` reads it: that of an image without padding."""
         sides = zip((self.rows, self.columns), geometry.stride, geometry.reach, strict=True)
-        shape = [(part.stop - part.start - 1) * step + reach for part, step, reach in sides]
-        return geometry._replace(
-            image_shape=(*shape, geometry.image_shape[2]), padding=((0, 0), (0, 0))
+        return geometry.unpadded(
+            *((part.stop - part.start - 1) * step + reach for part, step, reach in sides)
         )
+
+    def bands(self, most_rows):
+        """The tile in parts of at most so many rows."""
+        n_rows = self.rows.stop - self.rows.start
+        edges = even_edges(n_rows, -(-n_rows // most_rows))
+        return [
+            self._replace(rows=slice(self.rows.start + top, self.rows.start + bottom))
+            for top, bottom in pairwise(edges)
+        ]
 
 
 def read_tile(X, tile, geometry, placement):
@@ -70,8 +80,7 @@ def read_tile(X, tile, geometry, placement):
         slice(start, int(seen.max()) + 1) for start, seen in zip(starts, inside, strict=True)
     )
     block = X[tile.image : tile.image + 1, rows, columns, ...]
-    shape = (*block.shape[1:3], geometry.image_shape[2])
-    raw = geometry._replace(image_shape=shape, padding=((0, 0), (0, 0)))
+    raw = geometry.unpadded(*block.shape[1:3])
     numbers = np.asarray([tile.image])
     batch = Images(block, raw, placement=placement, numbers=numbers).read(slice(None))
     xp = array_namespace(batch)

@@ -1,5 +1,6 @@
 """Cells of positions: each holds one patch of the mixture (docs/mathematics.rst, eq. 1)."""
 
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,6 +23,13 @@ class Cells(NamedTuple):
     def from_assignment(cls, assignment, map_shape):
         grid = {"image": (1, 1), "patch": map_shape}.get(assignment, assignment)
         return cls(*(even_edges(side, n) for side, n in zip(map_shape, grid, strict=True)))
+
+    def part(self, rows):
+        """Which rows of cells have positions in some rows of the map, and cells of these alone."""
+        first = bisect_right(self.row_edges, rows.start) - 1
+        last = bisect_left(self.row_edges, rows.stop)
+        edges = np.clip(self.row_edges[first : last + 1], rows.start, rows.stop) - rows.start
+        return slice(first, last), self._replace(row_edges=edges.tolist())
 
     @property
     def sizes(self):

@@ -146,12 +146,18 @@ def cell_log_likelihoods(images, layer, noise_variance):
     if model.counts_pixels:
         energy, n_values = like(energies(images, model)[None, :, None], gains), model.n_values
     else:
-        energy = model.cells.sums(xp.astype(patch_energies(images, model), xp.float64))
+        energy = cell_energies(images, model)
         n_values = model.geometry.patch_length * model.cells.sizes[:, None, :]
     # The part of the background that does not depend on the images.
     constant = like(background(0.0, n_values, noise_variance), gains)
     shares = gains + constant - energy / (2 * float(noise_variance))
     return xp.permute_dims(shares, (1, 0, 2))
+
+
+def cell_energies(images, model):
+    """Q of each cell, the sum over its positions: (cell rows, n, cell columns), float64."""
+    xp, squares = array_namespace(images), patch_energies(images, model)
+    return model.cells.sums(xp.astype(squares, xp.float64))
 
 
 def log_normalizers(images, layer):
