@@ -4,7 +4,6 @@ What bands give is put together as they come, so that no array of the size of an
 other than those that are asked for.
 """
 
-import math
 from functools import partial
 
 import numpy as np
@@ -39,11 +38,6 @@ def is_large(features, images):
     if images.X.shape[1:3] != geometry.image_shape[:2]:
         return False
     return geometry.n_positions * _position_bytes(features, images) > LARGE_BYTES
-
-
-def pools_parts(features, pooler):
-    """Whether features of parts of a map make those of all of it; without a pooler, maps do."""
-    return pooler is None or pooler.pooling.shares != "cell" or features.assignment == "patch"
 
 
 def _position_bytes(features, images):
@@ -88,7 +82,7 @@ def features_by_band(features, images, model, pooler, order):
     home, n_kernels = images.home, features.conv_bias_.shape[0]
     shape = (*model.geometry.map_shape, n_kernels // order)
     if pooler is not None:
-        shape = (math.prod(_of_kernels(pooler).features_shape(n_kernels)),)
+        shape = (pooler.n_features_of_kernels(n_kernels),)
     results = home.empty((len(images), *shape), getattr(home.xp, home.dtype.name))
     if pooler is not None:
         results[...] = pooler.pooling.of_nothing
@@ -103,16 +97,10 @@ def features_by_band(features, images, model, pooler, order):
     return results if pooler is None else pool_symmetry(results, pooler, n_kernels)
 
 
-def _of_kernels(pooler):
-    """The pooler that keeps tied kernels apart: they are pooled once all bands are merged."""
-    return pooler._replace(pool_symmetry=None)
-
-
 def _band_features(band, features, images, scratch, model, pooler, order):
     """What one band adds to the features of its image; or its rows of the map."""
     if pooler is not None:
-        windows = pooler.windows.part(band.rows, band.columns)
-        pooler = _of_kernels(pooler)._replace(windows=windows)
+        pooler = pooler.part(band.rows, band.columns)
     # Features of bands share nothing over cells of several positions.
     part = patch_model(band.geometry(model.geometry), "patch", model.preprocessing)
     layer = feature_layer(features._layer, part, pooler, images.placement, scratch)

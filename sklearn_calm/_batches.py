@@ -8,6 +8,7 @@ from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import find_placement, is_dask, to_numpy
 from sklearn_calm._convolution.geometry import slices
 from sklearn_calm._convolution.observed import Missing
+from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._images.blocks import BlockImages, check_known_shape, map_images, whole_images
 from sklearn_calm._images.layouts import warn_of_layout
 from sklearn_calm._images.reader import Images, home_of
@@ -45,10 +46,11 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
     """
     if is_dask(X):
         check_known_shape(X)
-        X = X if reset and _is_sampled(features, X) else whole_images(X)
     X = check_array(X, features, reset=reset, method=method)
     source = _images_of_list if isinstance(X, list) else _images_of_array
     images, common = source(features, X, sample_weight, reset=reset, method=method)
+    if is_dask(X) and not _takes_parts(features, images, reset=reset, method=method):
+        images.X = whole_images(X)
     if reset:
         check_n_positions(len(images), images.total_positions, features.n_components)
         warn_of_layout(images, features.image_shape, stacklevel=4)
@@ -64,12 +66,20 @@ def in_layer_precision(features, images):
     return images.in_precision(np.promote_types(images.dtype, least))
 
 
-def _is_sampled(features, X):
-    """Whether a fit takes patches of a Dask array from the chunks, which may then cut images."""
-    sides = features.image_shape
-    in_place = isinstance(sides, str) or tuple(sides[:2]) == X.shape[1:3]
-    whole = features.missing_values == "error"
-    return whole and features.assignment == "patch" and X.ndim > 2 and in_place
+def _takes_parts(features, images, *, reset, method):
+    """Whether what is to be done takes images that the chunks of a Dask array cut apart."""
+    if images.missing is not None or images.X.shape[1:3] != images.geometry.image_shape[:2]:
+        return False
+    if method == "transform":
+        return pools_parts(features)
+    # A fit samples patches, and the likelihood is a sum over patches.
+    return features.assignment == "patch" and (reset or method is not None)
+
+
+def pools_parts(features):
+    """Whether features of parts of an image make those of all of it, or its maps do."""
+    pooling = POOLINGS.get(features.pooling)
+    return pooling is None or pooling.shares != "cell" or features.assignment == "patch"
 
 
 def missing_of(features):
@@ -101,11 +111,16 @@ def _images_of_array(features, X, sample_weight, *, reset, method):
             check_size(geometry, features, common, pooled=method == "transform")
     if sample_weight is not None:
         sample_weight = check_weights(sample_weight, X.shape[0])
+    return images_of(features, X, geometry, sample_weight), common
+
+
+def images_of(features, X, geometry, sample_weight=None):
+    """The images of an array, once they are checked."""
     missing = missing_of(features)
     if is_dask(X):
-        return BlockImages(X, geometry, sample_weight, features.backend, missing), common
+        return BlockImages(X, geometry, sample_weight, features.backend, missing)
     placement = find_placement(features.backend, home_of(X))
-    return Images(X, geometry, sample_weight, placement, missing=missing), common
+    return Images(X, geometry, sample_weight, placement, missing=missing)
 
 
 def _images_of_list(features, X, sample_weight, *, reset, method):
@@ -197,5 +212,10 @@ def map_blocks(features, method, images, shape, dtype=None):
     dtype : numpy dtype or None
         Of the result; None is that of features.
     """
-    worker = without_callbacks(features).set_params(n_jobs=1)  # Dask's own threads share the work
-    return map_images(getattr(worker, method), images.X, shape, dtype or images.home.dtype)
+    method = getattr(worker_of(features), method)
+    return map_images(method, images.X, shape, dtype or images.home.dtype)
+
+
+def worker_of(features):
+    """A copy of an estimator for the workers of Dask, whose own threads share the work."""
+    return without_callbacks(features).set_params(n_jobs=1)

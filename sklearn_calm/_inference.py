@@ -7,9 +7,20 @@ import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._bands import features_by_band, is_large, pools_parts, scores_by_band
-from sklearn_calm._batches import map_batches, map_blocks, map_sizes, missing_of
-from sklearn_calm._images.blocks import BlockImages
+from sklearn_calm._bands import features_by_band, is_large, scores_by_band
+from sklearn_calm._batches import (
+    map_batches,
+    map_blocks,
+    map_sizes,
+    missing_of,
+    pools_parts,
+    worker_of,
+)
+from sklearn_calm._convolution.pooling import pool_symmetry
+from sklearn_calm._images.blocks import BlockImages, cuts_images, map_images
+from sklearn_calm._images.chunks import map_chunks
+from sklearn_calm._images.reader import Images
+from sklearn_calm._images.tiles import read_tile
 from sklearn_calm._mixture.features import (
     batch_features,
     batch_log_likelihoods,
@@ -29,16 +40,75 @@ def pooled_features(features, images):
     pooler = _pooler(features, model.geometry)
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
+        if cuts_images(images.X):
+            return _features_of_chunks(features, images, pooler, shape)
         return map_blocks(features, "transform", images, shape)
-    order = tied_order(features)
-    if is_large(features, images) and pools_parts(features, pooler):
-        results = features_by_band(features, images, model, pooler, order)
-    else:
-        layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
-        step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)
-        by_row = pools_by_row(layer, pooler)
-        results = map_batches(features, step, images, images.home.dtype, by_row=by_row)
+    results = _features_of_images(features, images, model, pooler)
     return array_namespace(results).reshape(results, (len(images), *shape))
+
+
+def _features_of_images(features, images, model, pooler):
+    """Features of images of one size: (n, n_features), or maps."""
+    order = tied_order(features)
+    if is_large(features, images) and pools_parts(features):
+        return features_by_band(features, images, model, pooler, order)
+    layer = feature_layer(features._layer, model, pooler, images.placement, Scratch())
+    step = partial(batch_features, images=images, layer=layer, pooler=pooler, order=order)
+    by_row = pools_by_row(layer, pooler)
+    return map_batches(features, step, images, images.home.dtype, by_row=by_row)
+
+
+def _features_of_chunks(features, images, pooler, shape):
+    """Features of images that chunks cut apart, lazily: those of their parts, merged."""
+    n_kernels, dtype = features.conv_bias_.shape[0], images.home.dtype
+    where = images.geometry, images.placement
+    n_features = shape[-1] if pooler is None else pooler.n_features_of_kernels(n_kernels)
+    step = partial(_part_features, features=worker_of(features), where=where, pooler=pooler)
+    parts = map_chunks(
+        partial(step, n_features=n_features, dtype=dtype),
+        images.X,
+        images.geometry,
+        n_features,
+        dtype,
+        maps=pooler is None,
+    )
+    if pooler is None:
+        return parts
+    merge = partial(_merged, pooler=pooler, n_kernels=n_kernels, shape=shape)
+    return _of_whole_images(merge, parts, images, shape, dtype)
+
+
+def _part_features(block, corner, tile, features, where, pooler, n_features, dtype):
+    """What a part of an image adds to its features; or its part of the maps."""
+    if 0 in tile.shape:
+        if pooler is None:
+            return np.empty((1, *tile.shape, n_features), dtype)
+        return np.full((1, 1, 1, n_features), pooler.pooling.of_nothing, dtype)
+    images = _part_images(block, corner, tile, where)
+    model = patch_model(images.geometry, "patch", features._model.preprocessing)
+    part = pooler and pooler.part(tile.rows, tile.columns)
+    results = _features_of_images(features, images, model, part)
+    return results if pooler is None else results[:, None, None, :]
+
+
+def _part_images(block, corner, tile, where):
+    """The pixels of one image that a tile sees, as an image that is not padded."""
+    geometry, placement = where
+    batch = read_tile(block, tile, geometry, placement, corner)
+    return Images(batch, tile.geometry(geometry), placement=placement)
+
+
+def _merged(parts, pooler, n_kernels, shape):
+    """Features (n, *shape) of those of the parts of images, (n, rows, columns, n_features)."""
+    n, _, _, n_features = parts.shape
+    whole = getattr(np, pooler.pooling.merge).reduce(parts.reshape(n, -1, n_features), axis=1)
+    return pool_symmetry(whole, pooler, n_kernels).reshape(n, *shape)
+
+
+def _of_whole_images(merge, parts, images, shape, dtype):
+    """merge(parts of each image), in the chunks of images that X has."""
+    results = map_images(merge, parts.rechunk({1: -1, 2: -1}), shape, dtype)
+    return results.rechunk({0: images.X.chunks[0]})
 
 
 def _features_of_sizes(features, images):
@@ -76,6 +146,9 @@ def _pooler(features, geometry):
 def log_likelihoods(features, images):
     """Log-likelihood of each image: `ConvGMMFeatures.score_samples`, once its input is checked."""
     if isinstance(images, BlockImages):
+        if cuts_images(images.X):
+            parts = _scores_of_chunks(features, images, summed=True)
+            return _of_whole_images(_summed, parts, images, (), np.float64)
         return map_blocks(features, "score_samples", images, (), np.float64)
     if is_large(features, images):
         return scores_by_band(features, images, model_at(features, images.geometry), summed=True)
@@ -85,11 +158,33 @@ def log_likelihoods(features, images):
 def score_maps(features, images):
     """Log-likelihood of each cell: `ConvGMMFeatures.score_map`, once its input is checked."""
     if isinstance(images, BlockImages):
+        if cuts_images(images.X):
+            return _scores_of_chunks(features, images, summed=False)[..., 0]
         shape = model_at(features, images.geometry).cells.sizes.shape
         return map_blocks(features, "score_map", images, shape, np.float64)
     if is_large(features, images):
         return scores_by_band(features, images, model_at(features, images.geometry), summed=False)
     return _map_scores(features, batch_score_maps, images)
+
+
+def _scores_of_chunks(features, images, *, summed):
+    """Log-likelihoods of parts of images, lazily, where every position is a cell."""
+    where, worker = (images.geometry, images.placement), worker_of(features)
+    step = partial(_part_scores, features=worker, where=where, summed=summed)
+    return map_chunks(step, images.X, images.geometry, 1, np.float64, maps=not summed)
+
+
+def _part_scores(block, corner, tile, features, where, summed):
+    if 0 in tile.shape:
+        return np.zeros((1, *((1, 1) if summed else tile.shape), 1))
+    images = _part_images(block, corner, tile, where)
+    if summed:
+        return log_likelihoods(features, images)[:, None, None, None]
+    return score_maps(features, images)[..., None]
+
+
+def _summed(parts):
+    return parts.sum(axis=(1, 2, 3))
 
 
 def _map_scores(features, batch_scores, images):

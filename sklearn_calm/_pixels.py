@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_calm._arrays.namespace import (
     array_namespace,
     empty,
-    find_placement,
     is_dask,
     library_of,
     take,
@@ -20,16 +19,23 @@ from sklearn_calm._arrays.namespace import (
     write_rows,
 )
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import in_layer_precision, refuse_missing, workers_of
+from sklearn_calm._batches import (
+    images_of,
+    in_layer_precision,
+    refuse_missing,
+    worker_of,
+    workers_of,
+)
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._convolution.smoothing import radius, smoothed
 from sklearn_calm._images.blocks import check_known_shape
-from sklearn_calm._images.reader import Images, home_of, working_dtype
+from sklearn_calm._images.chunks import overlapped
+from sklearn_calm._images.reader import home_of, working_dtype
 from sklearn_calm._images.tiles import Tile, read_tile
 from sklearn_calm._inference import tied_order
 from sklearn_calm._mixture.features import averaged_maps, tied_averages
 from sklearn_calm._mixture.starting import patch_model
-from sklearn_calm._sklearn import validate_parameters, without_callbacks
+from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import check_array
 
 # Memory for the scores of one tile, and the least side of a tile without its halo.
@@ -192,8 +198,7 @@ def _features(features, X, pixels, widths):
     """Features of the pixels (m, 3) of images that are no Dask array."""
     fitted, home = features._model.geometry, home_of(X)
     geometry = fitted._replace(image_shape=(*X.shape[1:3], fitted.image_shape[2]))
-    images = Images(X, geometry, placement=find_placement(features.backend, home))
-    images = in_layer_precision(features, images)
+    images = in_layer_precision(features, images_of(features, X, geometry))
     n_channels = _n_channels(features)
     tiles = _tiles(pixels, _tile_side(widths, n_channels * images.dtype.itemsize))
     step = partial(
@@ -266,7 +271,7 @@ def _block_features(features, X, pixels, widths):
     places = zip(edges, pixels.T, strict=True)
     chunks = np.column_stack([np.searchsorted(edge, at, "right") for edge, at in places])
     groups = _tiles(chunks, 1)
-    method = dask.delayed(_worker(features).transform_pixels, pure=False, traverse=False)
+    method = dask.delayed(worker_of(features).transform_pixels, pure=False, traverse=False)
     tasks = []
     for chosen in groups:
         first = np.maximum(pixels[chosen].min(axis=0) - around, 0)
@@ -283,17 +288,11 @@ def _block_features(features, X, pixels, widths):
 
 def _lazy_features(features, X, widths):
     """Features of all pixels of a Dask array, lazily: (n, height, width, n_widths * channels)."""
-    overlap = importlib.import_module("dask.array.overlap")
-    depth, chunks = _depth(features, widths), list(X.chunks)
-    for axis in (1, 2):
-        several = len(chunks[axis]) > 1 and X.shape[axis] > depth
-        lengths = overlap.ensure_minimum_chunksize(depth, chunks[axis]) if several else (-1,)
-        chunks[axis] = lengths if len(lengths) > 1 else -1
-    X = X.rechunk({0: 1, 1: chunks[1], 2: chunks[2], 3: -1})
-    depths = {axis: depth if X.numblocks[axis] > 1 else 0 for axis in (1, 2)}
-    step = partial(_inner_features, worker=_worker(features), n_blocks=X.numblocks, widths=widths)
+    depth = _depth(features, widths)
+    X, blocks = overlapped(X, (depth, depth))
+    step = partial(_inner_features, worker=worker_of(features), n_blocks=X.numblocks, widths=widths)
     n_columns, dtype = len(widths) * _n_channels(features), working_dtype(X.dtype)
-    return overlap.overlap(X, depth=depths, boundary="none").map_blocks(
+    return blocks.map_blocks(
         partial(step, depth=depth),
         dtype=dtype,
         chunks=(*X.chunks[:3], (n_columns,)),
@@ -315,7 +314,3 @@ def _inner_features(block, worker, n_blocks, widths, depth, block_id=None):
 def _depth(features, widths):
     """How far the pixels lie that the features of a pixel see."""
     return radius(max(widths)) + max(features._model.geometry.reach)
-
-
-def _worker(features):
-    return without_callbacks(features).set_params(n_jobs=1)  # Dask's own threads share the work

@@ -91,6 +91,17 @@ class Pooler(NamedTuple):
         n_channels = 2 * n_channels if self.both else n_channels
         return self.windows.log_rows.shape[0], self.windows.log_columns.shape[0], n_channels
 
+    def part(self, rows, columns):
+        """The same of some rows and columns of the map.
+
+        It keeps tied kernels apart: they are pooled once the features of all parts are merged.
+        """
+        return self._replace(windows=self.windows.part(rows, columns), pool_symmetry=None)
+
+    def n_features_of_kernels(self, n_kernels):
+        """Number of features of one image before those of tied kernels are pooled."""
+        return math.prod(self._replace(pool_symmetry=None).features_shape(n_kernels))
+
     def orbits(self, n_kernels):
         """Features of kernels that make a feature of a component: (transformations, features)."""
         n_regions = self.windows.log_rows.shape[0] * self.windows.log_columns.shape[0]

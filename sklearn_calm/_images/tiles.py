@@ -32,9 +32,14 @@ class Tile(NamedTuple):
             *((part.stop - part.start - 1) * step + reach for part, step, reach in sides)
         )
 
+    @property
+    def shape(self):
+        """Rows and columns of positions."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
     def bands(self, most_rows):
         """The tile in parts of at most so many rows."""
-        n_rows = self.rows.stop - self.rows.start
+        n_rows, _ = self.shape
         edges = even_edges(n_rows, -(-n_rows // most_rows))
         return [
             self._replace(rows=slice(self.rows.start + top, self.rows.start + bottom))
@@ -42,7 +47,7 @@ class Tile(NamedTuple):
         ]
 
 
-def read_tile(X, tile, geometry, placement):
+def read_tile(X, tile, geometry, placement, corner=(0, 0, 0)):
     """The padded pixels that the positions of a tile see.
 
     Parameters
@@ -53,6 +58,8 @@ def read_tile(X, tile, geometry, placement):
     geometry : PatchGeometry
         Of a whole image.
     placement : Placement
+    corner : tuple of int
+        Image, row and column of the first pixel of X, where X is a part of images.
 
     Returns
     -------
@@ -79,7 +86,10 @@ def read_tile(X, tile, geometry, placement):
     rows, columns = (
         slice(start, int(seen.max()) + 1) for start, seen in zip(starts, inside, strict=True)
     )
-    block = X[tile.image : tile.image + 1, rows, columns, ...]
+    image, down, right = corner
+    rows = slice(rows.start - down, rows.stop - down)
+    columns = slice(columns.start - right, columns.stop - right)
+    block = X[tile.image - image : tile.image - image + 1, rows, columns, ...]
     raw = geometry.unpadded(*block.shape[1:3])
     numbers = np.asarray([tile.image])
     batch = Images(block, raw, placement=placement, numbers=numbers).read(slice(None))
