@@ -10,7 +10,7 @@ import numpy as np
 
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import workers_of
+from sklearn_calm._batches import map_parts
 from sklearn_calm._convolution.pooling import pool_symmetry
 from sklearn_calm._convolution.windows import LOG_ZERO
 from sklearn_calm._images.reader import Images
@@ -58,7 +58,7 @@ def _bands(features, images, geometry):
 def _worked(step, bands, features, images):
     """What step(band) gives for each of the bands, where it comes from."""
     step = partial(step, features=features, images=images, scratch=Scratch())
-    return zip(bands, workers_of(features, images).map(step, bands), strict=True)
+    return map_parts(features, images, step, bands, "band")
 
 
 def _read(band, images, geometry):

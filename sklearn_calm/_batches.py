@@ -15,6 +15,7 @@ from sklearn_calm._images.reader import Images, home_of
 from sklearn_calm._images.shapes import is_free, resolve_image_shape, resolve_shapes
 from sklearn_calm._images.sizes import SizedImages, largest, resized
 from sklearn_calm._mixture.preprocessing import layer_precision
+from sklearn_calm._progress import tell_tenths
 from sklearn_calm._sklearn import without_callbacks
 from sklearn_calm._validation import (
     check_array,
@@ -155,6 +156,14 @@ def workers_of(features, images):
     return Workers(features.n_jobs if images.placement.is_numpy else 1)
 
 
+def map_parts(features, images, step, parts, name):
+    """Each part of large images with step(part), as they come; `verbose` tells of them by name."""
+    results = workers_of(features, images).map(step, parts)
+    if features.verbose and len(parts) > 1:
+        results = tell_tenths(results, name, len(parts))
+    return zip(parts, results, strict=True)
+
+
 def batch_size_of(features, images, n_components, *, by_row=False):
     """Number of images in a batch."""
     if features.batch_size != "auto":
@@ -218,4 +227,4 @@ def map_blocks(features, method, images, shape, dtype=None):
 
 def worker_of(features):
     """A copy of an estimator for the workers of Dask, whose own threads share the work."""
-    return without_callbacks(features).set_params(n_jobs=1)
+    return without_callbacks(features).set_params(n_jobs=1, verbose=0)

@@ -219,8 +219,9 @@ class ConvGMMFeatures(
         reproducible results across calls.
 
     verbose : int, default=0
-        1 prints a line for each pass, and the reason for the end. `set_callbacks` of scikit-learn
-        1.9 and later shows progress bars.
+        1 prints a line for each pass, and the reason for the end; and one for each tenth of the
+        bands or tiles of large images. `set_callbacks` of scikit-learn 1.9 and later shows progress
+        bars of fits.
 
     Attributes
     ----------

@@ -22,9 +22,9 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._batches import (
     images_of,
     in_layer_precision,
+    map_parts,
     refuse_missing,
     worker_of,
-    workers_of,
 )
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._convolution.smoothing import radius, smoothed
@@ -211,7 +211,7 @@ def _features(features, X, pixels, widths):
     )
     dtype = getattr(home.xp, home.dtype.name)
     results = home.empty((len(pixels), len(widths) * n_channels), dtype)
-    for chosen, block in zip(tiles, workers_of(features, images).map(step, tiles), strict=True):
+    for chosen, block in map_parts(features, images, step, tiles, "tile"):
         write_rows(results, chosen, home.asarray(block))
     return results
 

@@ -32,8 +32,7 @@ class Printer(Observer):
         stop = self.observer.end(fit)
         line = self._line(fit)
         if line:
-            seconds = time.perf_counter() - self.started
-            print(f"[ConvGMMFeatures] {line}, {seconds:.1f} s")
+            print_line(line, self.started)
         return stop
 
     def _line(self, fit):
@@ -42,6 +41,21 @@ class Printer(Observer):
         if self.task == "pass":
             return pass_line(fit.history)
         return end_line(fit.history) if self.task == "start" else None
+
+
+def print_line(line, started):
+    """Print a line, with the seconds since the start."""
+    print(f"[ConvGMMFeatures] {line}, {time.perf_counter() - started:.1f} s")
+
+
+def tell_tenths(results, name, n):
+    """Pass n results on as they come, and print a line for each tenth of them."""
+    started, n_told = time.perf_counter(), 0
+    for i, result in enumerate(results, start=1):
+        yield result
+        if 10 * i // n > n_told:
+            n_told = 10 * i // n
+            print_line(f"{name} {i}/{n}", started)
 
 
 def pass_line(history):

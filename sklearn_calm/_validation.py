@@ -200,6 +200,12 @@ def _half_patch(reach, common, assignment):
 
 def check_numbers(X, name="X"):
     """Whether X holds real numbers: dates, for one, can be cast to floats too."""
+    if is_dask(X) and not isinstance(X.dtype, np.dtype):
+        name, zeros = str(X.dtype).rpartition(".")[2], ", ".join("0" * X.ndim)
+        raise TypeError(
+            f"X is a Dask array of dtype {X.dtype}; expected blocks of NumPy or CuPy. Pass "
+            f'X.map_blocks(np.asarray, dtype="{name}", meta=np.empty(({zeros}), "{name}")).'
+        )
     if library_of(X) == "numpy":
         real = X.dtype.kind in "biuf"
     else:

@@ -5,8 +5,10 @@ import re
 import dask.array as da
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from _models import small
+from sklearn_calm import _bands
 from sklearn_calm._mixture.history import SILENT, History
 from sklearn_calm._progress import Printer
 
@@ -76,6 +78,32 @@ def test_an_observer_below_the_printer_may_stop(capsys):
     assert printed(capsys)[-1] == "stopped by a callback after 1 pass"
 
 
-def test_nothing_is_printed_unless_asked(capsys):
-    make(verbose=0).fit(make_images(50))
+@pytest.mark.parametrize("method", ["transform", "score_map", "score_samples"])
+def test_a_line_for_each_tenth_of_the_bands_of_large_images(method, capsys, monkeypatch):
+    X = make_images(4)
+    features = make(assignment="patch", max_iter=1, tol=0).fit(X)
+    expected = getattr(features, method)(X)
+    capsys.readouterr()
+    monkeypatch.setattr(_bands, "LARGE_BYTES", 0)
+    monkeypatch.setattr(_bands, "BAND_BYTES", 1)
+    assert_allclose(getattr(features, method)(X), expected, rtol=1e-9)
+    # 4 rows of the map of each of 4 images
+    assert printed(capsys) == [f"band {i}/16" for i in (2, 4, 5, 7, 8, 10, 12, 13, 15, 16)]
+    getattr(features, method)(da.from_array(X, chunks=(2, 6, 7))).compute()
+    assert not printed(capsys)
+
+
+def test_a_line_for_each_tenth_of_the_tiles_of_pixels(capsys, monkeypatch):
+    X = make_images(3)
+    features = make(assignment="patch", padding="same", max_iter=1, tol=0).fit(X)
+    capsys.readouterr()
+    features.transform_pixels(X[:1])
+    assert not printed(capsys)
+    features.transform_pixels(X)
+    assert printed(capsys) == ["tile 1/3", "tile 2/3", "tile 3/3"]
+
+
+def test_nothing_is_printed_unless_asked(capsys, monkeypatch):
+    monkeypatch.setattr(_bands, "LARGE_BYTES", 0)
+    make(verbose=0).fit(make_images(50)).transform(make_images(3))
     assert not capsys.readouterr().out

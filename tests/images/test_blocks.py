@@ -13,6 +13,7 @@ import dask.array as da
 import joblib
 import numpy as np
 import pytest
+import torch
 import zarr
 from distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
@@ -152,6 +153,16 @@ def test_images_cut_apart_are_put_together():
     with pytest.warns(UserWarning, match="cut images of shape"):
         found = make("image").fit(D)
     assert_same_model(found, make("image").fit(X))
+
+
+def test_blocks_of_tensors_are_refused_with_a_way_out():
+    X = images(12).astype(np.float32)
+    D = da.from_array(X, chunks=(200, 8, 7)).map_blocks(torch.from_numpy, dtype=torch.float32)
+    with pytest.raises(TypeError, match="expected blocks of NumPy or CuPy") as error:
+        make("image").fit(D)
+    way_out = str(error.value).split("Pass ")[1].removesuffix(".")
+    found = make("image").fit(eval(way_out, {"X": D, "np": np}))
+    assert_allclose(found.means_, make("image").fit(X).means_, rtol=1e-4, atol=1e-5)
 
 
 def test_unknown_chunks_are_refused():
