@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace, like, to_numpy
-from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.model import (
     MixtureParameters,
     count_values,
@@ -17,7 +16,11 @@ from sklearn_calm._mixture.model import (
     log_joint_rows,
     patch_energies,
 )
-from sklearn_calm._mixture.posterior import exact_log_normalizers, find_posterior
+from sklearn_calm._mixture.posterior import (
+    exact_log_normalizers,
+    find_posterior,
+    position_log_normalizers,
+)
 
 # A component with less than this share of an even one's patches is dead.
 DEAD_SHARE = 1e-3
@@ -165,9 +168,7 @@ def log_normalizers(images, layer):
     patches, cells = layer.view(images), layer.model.cells
     if cells.largest > 1 or not layer.is_striped:
         return exact_log_normalizers(log_joint(patches, layer), cells)
-    row_cells = Cells.from_assignment("patch", (1, patches.geometry.map_shape[1]))
-    map_rows = log_joint_rows(patches, layer)
-    of_rows = [exact_log_normalizers(map_row, row_cells) for map_row in map_rows]
+    of_rows = [position_log_normalizers(map_row) for map_row in log_joint_rows(patches, layer)]
     return array_namespace(images).concat(of_rows)
 
 

@@ -132,6 +132,12 @@ def exact_log_normalizers(maps, cells):
     return log_normalizers + like(cells.log_uneven[:, None, :], log_normalizers)
 
 
+def position_log_normalizers(maps):
+    """The same where every position is a cell: (rows, n, columns)."""
+    peaks = array_namespace(maps).max(maps, axis=-1)
+    return cell_log_normalizers(_exponentials(maps, peaks), peaks)
+
+
 def _of_used(totals, peaks, cells, used):
     """`image_log_normalizers` where some positions hold no patch (eq. 41)."""
     xp = array_namespace(totals)
