@@ -55,7 +55,7 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
     if reset:
         check_n_positions(len(images), images.total_positions, features.n_components)
         warn_of_layout(images, features.image_shape, stacklevel=4)
-        _set_image_shape(features, common)
+        set_image_shape(features, common)
     if reset and not (features.warm_start and hasattr(features, "means_")):
         return images
     return in_layer_precision(features, images)
@@ -141,7 +141,7 @@ def _images_of_list(features, X, sample_weight, *, reset, method):
     return images, common
 
 
-def _set_image_shape(features, common):
+def set_image_shape(features, common):
     """Tell the shape of images; and of how many values they are, if it is always the same."""
     features.image_shape_ = common
     if is_free(common):

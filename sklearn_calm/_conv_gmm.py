@@ -464,7 +464,7 @@ class ConvGMMFeatures(
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
         validate_parameters(self)
-        check_container(self, X)
+        check_container(self, X, are_maps=self.pooling is None or not self.flatten)
         return pooled_features(self, check_images(self, X, method="transform"))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:

@@ -56,11 +56,11 @@ def _check_list(X, estimator, method):
     return X
 
 
-def check_container(features, X):
+def check_container(features, X, *, are_maps=False):
     """Check that what `transform` gives fits the container that was asked for."""
     if output_config("transform", features)["dense"] == "default":
         return
-    if features.pooling is None or not features.flatten or is_dask(X):
+    if are_maps or is_dask(X):
         what = "A lazy Dask array"
         if not is_dask(X):
             what = "Maps, which pooling=None and flatten=False give,"
@@ -324,7 +324,7 @@ def check_n_images(X):
     if not X.shape[0]:
         raise ValueError(
             f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is "
-            "required by ConvGMMFeatures."
+            "required."
         )
 
 

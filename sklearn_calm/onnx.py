@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_calm._arrays.door import as_array
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._conv_gmm import ConvGMMFeatures
+from sklearn_calm._convolution.moments import LEAST_VARIANCE
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
 from sklearn_calm._images.shapes import is_free
 from sklearn_calm._inference import features_shape, tied_order
@@ -18,6 +19,7 @@ from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
 from sklearn_calm._mixture.preprocessing import layer_precision
+from sklearn_calm._region_moments import RegionMoments
 from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import (
     check_geometry,
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "to_onnx"]
 
-# Name under which skl2onnx keeps the converter.
-ALIAS = "SklearnCalmConvGMMFeatures"
+# Before the names under which skl2onnx keeps the converters.
+ALIAS = "SklearnCalm"
 # Nodes that reduce features of tied kernels.
 REDUCTIONS = {
     "logsumexp": "ReduceLogSumExp",
@@ -51,10 +53,11 @@ DTYPES = ("float32", "float64", "uint8", "int8", "int32", "int64", "bool")
 def to_onnx(
     model: Any, X: Any = None, *, initial_types: list[tuple[str, Any]] | None = None, **options: Any
 ) -> ModelProto:
-    """Convert a fitted model that holds `ConvGMMFeatures` to ONNX.
+    """Convert a fitted model that holds transformers of this package to ONNX.
 
-    The model may be a :class:`~sklearn_calm.ConvGMMFeatures`, or a pipeline, a union or a search of
-    which it is a part and whose other parts skl2onnx converts. skl2onnx itself is left as it was;
+    The model may be a :class:`~sklearn_calm.ConvGMMFeatures` or a
+    :class:`~sklearn_calm.RegionMoments`, or a pipeline, a union or a search of which they are parts
+    and whose other parts skl2onnx converts. skl2onnx itself is left as it was;
     `register` is for code that calls skl2onnx directly.
 
     What the graph gives equals `transform` to rounding. It computes in float32 even where images,
@@ -119,14 +122,14 @@ def to_onnx(
     return convert_sklearn(
         model,
         initial_types=[("X", _tensor_type(X))] if initial_types is None else initial_types,
-        custom_conversion_functions={ConvGMMFeatures: _convert},
-        custom_shape_calculators={ConvGMMFeatures: _set_output_type},
+        custom_conversion_functions=CONVERTERS,
+        custom_shape_calculators=dict.fromkeys(CONVERTERS, _set_output_type),
         **options,
     )
 
 
 def register() -> None:
-    """Register `ConvGMMFeatures` with skl2onnx, which then converts it by itself.
+    """Register the transformers with skl2onnx, which then converts them by itself.
 
     Call it once for each process, for code that calls :func:`skl2onnx.to_onnx` or
     :func:`skl2onnx.convert_sklearn`. Further calls change nothing. Importing this module does not
@@ -159,7 +162,9 @@ def register() -> None:
         raise ImportError(
             'register needs skl2onnx. Install it with: pip install "sklearn-calm[onnx]"'
         ) from error
-    update_registered_converter(ConvGMMFeatures, ALIAS, _set_output_type, _convert)
+    for estimator, convert in CONVERTERS.items():
+        alias = f"{ALIAS}{estimator.__name__}"
+        update_registered_converter(estimator, alias, _set_output_type, convert)
 
 
 def _tensor_type(X):
@@ -193,8 +198,8 @@ def _set_output_type(operator):
     validate_parameters(model)
     if len(operator.inputs) != 1:
         raise ValueError(
-            f"ConvGMMFeatures got {len(operator.inputs)} inputs; expected one, which holds whole "
-            "images. Pass X, or one entry of initial_types, instead of one for each column."
+            f"{type(model).__name__} got {len(operator.inputs)} inputs; expected one, which holds "
+            "whole images. Pass X, or one entry of initial_types, instead of one for each column."
         )
     n, image_shape = operator.inputs[0].type.shape[0], _image_shape(operator)
     # float64 and wide integers give float64, and all else float32, as in `transform`.
@@ -226,6 +231,8 @@ def _image_shape(operator):
 
 def _output_shape(model, image_shape):
     """Shape of the features of one image."""
+    if isinstance(model, RegionMoments):
+        return (math.prod(model._features_shape()),)
     map_shape = _fitted_geometry(model, image_shape).map_shape
     return features_shape(model, _pooler(model, map_shape), map_shape)
 
@@ -254,11 +261,7 @@ def _fitted_geometry(model, image_shape):
 
 def _convert(scope, operator, container):
     """Add the nodes of a fitted model to the graph: the converter that skl2onnx calls."""
-    if container.target_opset < LEAST_OPSET:
-        raise ValueError(
-            f"target_opset={container.target_opset} is too old for ConvGMMFeatures; expected "
-            f"{LEAST_OPSET} or above."
-        )
+    _check_opset(operator, container)
     model, (image,) = operator.raw_operator, operator.inputs
     geometry = _fitted_geometry(model, _image_shape(operator))
     nodes = _Nodes(scope, container)
@@ -267,6 +270,43 @@ def _convert(scope, operator, container):
     images = _images(nodes, image, geometry, scale, centre=centre)
     maps = _maps(nodes, images, layer, model, geometry, scale)
     nodes.give(_features(nodes, maps, model, geometry), operator.outputs[0])
+
+
+def _convert_moments(scope, operator, container):
+    """Add the nodes of `RegionMoments`, which are of float64."""
+    from onnx import TensorProto
+
+    _check_opset(operator, container)
+    model, (image,) = operator.raw_operator, operator.inputs
+    nodes, image_shape = _Nodes(scope, container), _image_shape(operator)
+    rows, columns = model._windows(image_shape).weights
+    images = nodes("Reshape", image.full_name, np.asarray([0, *image_shape], np.int64))
+    images = nodes("Transpose", nodes("Cast", images, to=TensorProto.DOUBLE), perm=[0, 3, 1, 2])
+    centre = nodes.reduce("ReduceMean", images, 2, 3)
+    images = nodes("Sub", images, centre)
+
+    def means(values):
+        return nodes("MatMul", rows, nodes("MatMul", values, columns.T))
+
+    mean, square = means(images), means(nodes("Mul", images, images))
+    variance = nodes("Sub", square, nodes("Mul", mean, mean))
+    known = nodes("Less", variance, nodes("Mul", square, np.float64(LEAST_VARIANCE)))
+    variance = nodes("Where", known, np.float64(0), variance)
+    moments = nodes("Concat", nodes("Add", mean, centre), nodes("Sqrt", variance), axis=1)
+    moments = nodes("Transpose", moments, perm=[0, 2, 3, 1])
+    shape = np.asarray([0, *_output_shape(model, image_shape)], np.int64)
+    nodes.give(nodes("Reshape", moments, shape), operator.outputs[0])
+
+
+def _check_opset(operator, container):
+    if container.target_opset < LEAST_OPSET:
+        raise ValueError(
+            f"target_opset={container.target_opset} is too old for "
+            f"{type(operator.raw_operator).__name__}; expected {LEAST_OPSET} or above."
+        )
+
+
+CONVERTERS = {ConvGMMFeatures: _convert, RegionMoments: _convert_moments}
 
 
 class _Nodes:

@@ -31,7 +31,7 @@ from _cases import (
     spoiled,
 )
 
-NAN_WORDS = ("NaN or infinity", "first in image 19", "does not accept missing values", "drop")
+NAN_WORDS = ("NaN or infinity", "first in image 19", "not accepted", "drop")
 LARGE_WORDS = ("value too large for float32", "scale large values down")
 FEW_WORDS = ("too few for n_components", "Give more images, lower n_components")
 AXES_WORDS = ("Expected images of shape (n, height, width)", "got an array of", "Reshape your data")
@@ -78,9 +78,9 @@ BAD_DATA = [
 ]
 
 
-FILE_WORDS = ("does not read files", "Read the images first")
+FILE_WORDS = ("files are not read", "Read the images first")
 LOADER_WORDS = ("one by one or in batches", "partial_fit with each batch", "np.stack")
-DASK_WORDS = ("ConvGMMFeatures takes Dask arrays",)
+DASK_WORDS = ("expected a Dask array",)
 MASK_WORDS = ("masked", "first in image 3", "drop such images, or fill them in")
 RAGGED = [np.zeros((6, 6)), np.zeros((5, 6))]
 CELLS = pd.Series(list(X))

@@ -4,7 +4,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from sklearn_calm import ConvGMMFeatures
+from sklearn_calm import ConvGMMFeatures, RegionMoments
 
 # The checks' data are tiny: rows of 1 to 10 features, 1 to 50 of them.
 TINY = {"n_components": 2, "max_iter": 4, "tol": 0, "random_state": 0}
@@ -33,6 +33,7 @@ CONFIGURATIONS = [
     ConvGMMFeatures(**TINY, patch_size=2, pooling="logsumexp", n_jobs=2, batch_size=3, n_init=2),
     ConvGMMFeatures(**TINY, patch_size=2, init_params="random_from_data", reg_covar=0),
 ]
+MOMENTS = [RegionMoments(), RegionMoments(pool_window="box", missing_values="ignore")]
 # Not in the list that scikit-learn gives to others.
 UNLISTED = [
     "check_dataframe_column_names_consistency",
@@ -47,24 +48,33 @@ UNLISTED = [
 ]
 
 
+def expected_failures(estimator):
+    """None, but for what says that arrays of a fit and of `transform` must be of one library."""
+    if isinstance(estimator, RegionMoments):
+        return {"check_array_api_same_namespace": "nothing is fitted that is of a library"}
+    return {}
+
+
 # Some checks set n_components=1 by themselves.
 @pytest.mark.filterwarnings("ignore:n_components=1 with pooling:UserWarning")
-@parametrize_with_checks(CONFIGURATIONS)
+@parametrize_with_checks(CONFIGURATIONS + MOMENTS, expected_failed_checks=expected_failures)
 def test_sklearn_check(estimator, check):
-    """Every listed check, with no expected failures."""
+    """Every listed check."""
     check(estimator)
 
 
 # The pandas checks fit on a frame and transform an array, or the reverse: it warns by design.
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
 @pytest.mark.parametrize("name", UNLISTED)
-@pytest.mark.parametrize("estimator", CONFIGURATIONS[:3], ids=["default", "tiny", "paper"])
+@pytest.mark.parametrize(
+    "estimator", CONFIGURATIONS[:3] + MOMENTS[:1], ids=["default", "tiny", "paper", "moments"]
+)
 def test_unlisted_check(estimator, name):
     """Checks that scikit-learn keeps for its own estimators."""
-    getattr(estimator_checks, name)("ConvGMMFeatures", estimator)
+    getattr(estimator_checks, name)(type(estimator).__name__, estimator)
 
 
-@pytest.mark.parametrize("estimator", CONFIGURATIONS)
+@pytest.mark.parametrize("estimator", CONFIGURATIONS + MOMENTS)
 def test_the_suite_was_collected(estimator):
     """The tag two_d_array=False would make it return at once."""
     assert estimator.__sklearn_tags__().input_tags.two_d_array
@@ -84,4 +94,6 @@ def test_the_suite_was_collected(estimator):
     }
     if estimator.missing_values == "ignore":  # NaN is taken
         required.remove("check_estimators_nan_inf")
+    if isinstance(estimator, RegionMoments):  # its fit takes no weights
+        required.remove("check_sample_weight_equivalence_on_dense_data")
     assert required <= set(checks)

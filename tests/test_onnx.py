@@ -444,7 +444,7 @@ def test_images_in_other_holders(holder):
 @pytest.mark.parametrize(
     ("X", "words"),
     [
-        ("images/digits", "does not read files"),
+        ("images/digits", "files are not read"),
         ((x for x in "ab"), "partial_fit"),
         (np.ma.masked_less(images(34, 6, 7), 0.5), "masked"),
         (images(34, 6, 7)[:0], "0 sample"),

@@ -72,7 +72,7 @@ def unmasked(values, name, numbers=None, kind="image"):
         first = first if numbers is None else numbers[first]
         raise ValueError(
             f"{name} is a masked array, of which some values are masked (first in {kind} {first}). "
-            f"ConvGMMFeatures does not accept missing values: {ignore}drop such {kind}s, or fill "
+            f"Missing values are not accepted: {ignore}drop such {kind}s, or fill "
             f"them in, as with {name}.filled(0)."
         )
     return np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values
@@ -106,8 +106,8 @@ def _plain_tensor(X):
     if hasattr(X, "get_mask"):
         if not X.get_mask().all():
             raise ValueError(
-                "X is a masked tensor, of which some values are masked. ConvGMMFeatures does not "
-                "accept masked tensors: pass X.to_tensor(float('nan')) with "
+                "X is a masked tensor, of which some values are masked. Masked tensors are not "
+                "accepted: pass X.to_tensor(float('nan')) with "
                 'missing_values="ignore", drop such images, or fill them in, as with '
                 "X.to_tensor(0)."
             )
@@ -120,9 +120,7 @@ def _plain_tensor(X):
             "X.unbind()."
         )
     if str(X.layout) != "torch.strided":
-        raise TypeError(
-            "X is a sparse tensor; ConvGMMFeatures needs dense images. Pass X.to_dense()."
-        )
+        raise TypeError("X is a sparse tensor; expected dense images. Pass X.to_dense().")
     import torch
 
     # Subclasses, such as parameters, would take part in every operation.
@@ -145,16 +143,15 @@ def _refuse_what_holds_no_array(X):
         )
     if hasattr(type(X), "to_dask_array"):
         raise TypeError(
-            f"X is a Dask {name}; ConvGMMFeatures takes Dask arrays. Pass "
-            "X.to_dask_array(lengths=True)."
+            f"X is a Dask {name}; expected a Dask array. Pass X.to_dask_array(lengths=True)."
         )
     if module == "dask":
         raise TypeError(
-            f"X is a Dask {name}; ConvGMMFeatures takes Dask arrays. Make one with dask.array."
+            f"X is a Dask {name}; expected a Dask array. Make one with dask.array."
             "from_delayed or dask.array.stack, or pass X.compute()."
         )
     if module == "sparse":
-        raise TypeError(f"X is a sparse {name}; ConvGMMFeatures needs dense images: X.todense().")
+        raise TypeError(f"X is a sparse {name}; expected dense images: X.todense().")
     if isinstance(X, Sequence) or _is_array_like(X) or np.isscalar(X):
         return
     if hasattr(X, "__iter__") or hasattr(X, "__getitem__"):
@@ -167,7 +164,7 @@ def _refuse_what_holds_no_array(X):
 
 
 _READ_FILES = (
-    "ConvGMMFeatures does not read files. Read the images first, as in "
+    "files are not read. Read the images first, as in "
     "[np.asarray(PIL.Image.open(path)) for path in paths]; if they are too many, read a batch for "
     "each call of partial_fit."
 )

@@ -1,7 +1,9 @@
-"""Local moments of images: means and variances of every patch, without copying a patch out.
+"""Local moments of images, without copying a patch out: of every patch, and of regions of a grid.
 
 Equation numbers are those of docs/mathematics.rst.
 """
+
+import math
 
 import numpy as np
 
@@ -9,6 +11,10 @@ from sklearn_calm._arrays.namespace import array_namespace, copied, empty, like,
 
 # Columns of box sums that one product computes.
 BAND_COLUMNS = 64
+# A variance of less than this share of the mean square is a rounding error of float64.
+LEAST_VARIANCE = 1e-13
+# A region with less than this share of its weight at values that are there has nothing.
+LEAST_SHARE = 1e-18
 
 
 def centred(kernels):
@@ -93,3 +99,63 @@ def _dilated_sums(rows, geometry):
     for values in others:
         sums += values
     return sums
+
+
+def centre_of(images):
+    """Mean of the values of each channel that are there, which are not NaN: (n, 1, 1, channels).
+
+    0 where nothing is there.
+    """
+    xp = array_namespace(images)
+    there = images == images
+    sums = xp.sum(xp.where(there, images, xp.zeros_like(images)), axis=(1, 2), keepdims=True)
+    counts = xp.sum(xp.astype(there, images.dtype), axis=(1, 2), keepdims=True)
+    return sums / xp.clip(counts, 1.0, None)
+
+
+def region_sums(images, weights):
+    """Weighted sums over each region, which add up over parts of the images.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width, channels)
+        float64, less what `centre_of` gives of them; NaN where a value is missing.
+    weights : tuple of ndarrays of shape (grid rows, height), (grid columns, width)
+        Those of `Windows`.
+
+    Returns
+    -------
+    sums : ndarray of shape (3, n, grid rows, grid columns, channels)
+        Of ones, values and squares.
+    """
+    xp, (n, height, width, n_channels) = array_namespace(images), images.shape
+    rows, columns = (like(side, images) for side in weights)
+    there = images == images
+    values = xp.where(there, images, xp.zeros_like(images))
+    powers = xp.stack([xp.astype(there, images.dtype), values, values * values])
+    sums = rows @ xp.reshape(powers, (3, n, height, width * n_channels))
+    # Along the last axis, as one product: there are few channels, and many stacks.
+    sums = xp.permute_dims(xp.reshape(sums, (3, n, -1, width, n_channels)), (0, 1, 2, 4, 3))
+    sums = xp.reshape(xp.reshape(sums, (-1, width)) @ columns.T, (*sums.shape[:-1], -1))
+    return xp.permute_dims(sums, (0, 1, 2, 4, 3))
+
+
+def region_moments(sums, centre):
+    """Mean and deviation of each region (eq. 44): (n, grid rows, grid columns, 2, channels).
+
+    NaN where nothing is there.
+
+    Parameters
+    ----------
+    sums : ndarray of shape (3, n, grid rows, grid columns, channels)
+        Those of `region_sums`.
+    centre : ndarray of shape (n, 1, 1, channels)
+        What was taken off the images.
+    """
+    xp, shares = array_namespace(sums), sums[0, ...]
+    shares = xp.where(shares > LEAST_SHARE, shares, xp.full_like(shares, math.nan))
+    mean, square = sums[1, ...] / shares, sums[2, ...] / shares
+    variance = square - mean * mean
+    # Or constant regions would have a tiny deviation, which a scaler makes large.
+    variance = xp.where(variance < LEAST_VARIANCE * square, xp.zeros_like(variance), variance)
+    return xp.stack([mean + centre, xp.sqrt(variance)], axis=3)

@@ -246,8 +246,8 @@ class Images(ImageSource):
         if first is not None:
             raise ValueError(
                 f"Input X contains NaN or infinity (first in image {first}), or a value too large "
-                f"for {self.dtype}, beyond {largest:.0e}. ConvGMMFeatures does not accept missing "
-                'values unless missing_values="ignore" is set: set it, drop such images, or fill '
+                f"for {self.dtype}, beyond {largest:.0e}. Missing values are not accepted "
+                'unless missing_values="ignore" is set: set it, drop such images, or fill '
                 "them in, with sklearn.impute.SimpleImputer for example; scale large values down."
             )
 

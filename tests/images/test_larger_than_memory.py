@@ -23,14 +23,15 @@ LIMIT = 48 * 2**20
 BEGIN = """
 import resource, sys
 import numpy as np
-from sklearn_calm import ConvGMMFeatures
-from sklearn_calm import _bands, _pixels
+from sklearn_calm import ConvGMMFeatures, RegionMoments
+from sklearn_calm import _bands, _pixels, _region_moments
 from sklearn_calm._images import reader, source
 from sklearn_calm._mixture import seeds, starting
 
 source.BATCH_BYTES = source.BY_ROW_BYTES = 2**19
 seeds.MAX_PATCHES, starting.SEED_PATCHES = 20_000, 5_000
 reader.READ_VALUES, _bands.BAND_BYTES, _pixels.TILE_BYTES = 2**18, 2**20, 2**20
+_region_moments.BAND_BYTES = 2**20
 path = sys.argv[1]
 features = ConvGMMFeatures(8, pool_grid=1, stride=3, max_iter=3, tol=0, n_jobs=1, random_state=0)
 features.fit(np.random.default_rng(0).random((50, 32, 32)))
@@ -65,6 +66,12 @@ assert np.isfinite(others).all() and np.isfinite(features.score_samples(images))
 features.set_params(pooling="triangle", stride=1).fit(images)
 pixels = np.random.default_rng(0).integers(images.shape, size=(5, 3))
 assert np.isfinite(features.transform_pixels(images, pixels, widths=[1, 4])).all()
+""",
+    "moments": """
+limit()
+found = RegionMoments(pool_grid=2).fit(images).transform(images)
+large = images.reshape(2, 4000, 8192)
+assert np.isfinite(RegionMoments(pool_grid=2).fit(large).transform(large)).all()
 """,
     "generator": """
 def batches(size=2_000):
