@@ -50,7 +50,10 @@ EDGE_CASES = [
     ((1, 3), (1, 2), (0, 2), 2, (1, 4)),
 ]
 
-
+assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
+preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
+seeds = pytest.mark.parametrize("seed", [0, 1])
 # The convolution as products of patches, or by Fourier transforms.
 patch_types = pytest.mark.parametrize("patch_type", [StripedPatches, FourierPatches])
 

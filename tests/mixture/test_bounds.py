@@ -4,12 +4,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from _twins import (
     GEOMETRIES,
-    PREPROCESSINGS,
     assert_statistics_close,
     layer_of,
     make_em,
     make_problem,
     numpy_in,
+    preprocessings,
 )
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._convolution.geometry import PatchGeometry
@@ -44,7 +44,7 @@ def true_best(problem, parameters):
 
 
 @pytest.mark.parametrize("assignment", ["image", (2, 2)])
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@preprocessings
 @pytest.mark.parametrize("geometry", [*GEOMETRIES[:3], WIDE])
 @pytest.mark.parametrize("step", [0.001, 0.1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -90,7 +90,7 @@ def test_positions_out_of_reach_are_not_computed(monkeypatch):
     assert 6 <= within_reach < 0.5 * 6 * problem.model.geometry.n_positions
 
 
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@preprocessings
 @pytest.mark.parametrize("geometry", [*GEOMETRIES, WIDE, ((6, 7), (1, 1), (0, 0), 1)])
 @pytest.mark.parametrize("blocks", [1, 3, 4])
 def test_lengths_of_blocks_bound_inner_products(monkeypatch, preprocessing, geometry, blocks):

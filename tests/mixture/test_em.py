@@ -5,14 +5,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 import _paper
 import _reference
 from _twins import (
-    ASSIGNMENTS,
     GEOMETRIES,
-    PREPROCESSINGS,
     assert_statistics_close,
+    assignments,
+    geometries,
     grid_that_fits,
     layer_of,
     make_problem,
     patch_types,
+    preprocessings,
+    seeds,
     twin,
 )
 from sklearn_calm._arrays.scratch import Scratch
@@ -41,12 +43,6 @@ from sklearn_calm._mixture.model import (
     PatchModel,
 )
 from sklearn_calm._mixture.preprocessing import Preprocessing
-
-assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
-seeds = pytest.mark.parametrize("seed", [0, 1])
-
 
 # The E-step
 

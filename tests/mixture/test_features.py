@@ -5,15 +5,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 import _reference
 from _models import POOLINGS
 from _twins import (
-    ASSIGNMENTS,
-    GEOMETRIES,
-    PREPROCESSINGS,
+    assignments,
+    geometries,
     layer_of,
     literal_maps,
     make_pooler,
     make_problem,
     numpy_in,
     patch_types,
+    preprocessings,
 )
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._convolution.pooling import POOLINGS as TABLE
@@ -22,8 +22,8 @@ from sklearn_calm._mixture.features import batch_features, feature_layer, folded
 from sklearn_calm._mixture.model import conv_layer
 
 
-@pytest.mark.parametrize("assignment", ASSIGNMENTS)
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@assignments
+@preprocessings
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(
     ("pool_grid", "window", "width"),
@@ -50,7 +50,7 @@ def test_features_are_those_of_the_twin(
     assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@preprocessings
 @pytest.mark.parametrize("window", ["box", "gaussian"])
 @patch_types
 def test_both_polarities_are_those_of_the_twin(preprocessing, window, patch_type):
@@ -68,8 +68,8 @@ def test_both_polarities_are_those_of_the_twin(preprocessing, window, patch_type
     assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@geometries
+@preprocessings
 @pytest.mark.parametrize("seed", [1, 2])
 def test_without_pooling_the_features_are_the_map(geometry, preprocessing, seed):
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def test_images_are_independent_of_their_batch(pooling):
     assert_array_equal(batch_features(slice(None), *arguments), whole)
 
 
-@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@assignments
 @pytest.mark.parametrize("window", ["box", "gaussian"])
 @pytest.mark.parametrize("seed", [5, 6])
 def test_tempered_shares_of_a_region_add_up_to_one(assignment, window, seed):

@@ -1,22 +1,17 @@
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose
 
 import _reference
 from _twins import (
-    ASSIGNMENTS,
-    GEOMETRIES,
-    PREPROCESSINGS,
+    assignments,
     engine_maps,
+    geometries,
     grid_that_fits,
     make_problem,
+    preprocessings,
     twin,
 )
 from sklearn_calm._mixture.model import conv_layer, energies, patch_energies
-
-assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 
 
 @assignments

@@ -4,13 +4,13 @@ from numpy.testing import assert_allclose
 
 import _reference
 from _twins import (
-    ASSIGNMENTS,
-    GEOMETRIES,
-    PREPROCESSINGS,
     assert_statistics_close,
+    assignments,
     engine_maps,
     layer_of,
     make_problem,
+    preprocessings,
+    seeds,
     twin,
 )
 from sklearn_calm._convolution.patches import SPARSE_BELOW
@@ -19,11 +19,6 @@ from sklearn_calm._mixture.em import (
     e_step,
 )
 from sklearn_calm._mixture.posterior import find_posterior, responsibilities
-
-assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
-seeds = pytest.mark.parametrize("seed", [0, 1])
 
 
 @assignments

@@ -4,13 +4,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 import _reference
-from _twins import ASSIGNMENTS, PREPROCESSINGS, make_em, make_problem
+from _twins import assignments, make_em, make_problem, preprocessings
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.em import dead_components, objective
 from sklearn_calm._mixture.model import MixtureParameters
 
 uniform_or_learned = pytest.mark.parametrize("learn_weights", [True, False])
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 seeds = pytest.mark.parametrize("seed", [0, 1, 2])
 
 
@@ -63,7 +62,7 @@ def literal_choice(problem, parameters, statistics, learn_weights):
     return choice
 
 
-@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@assignments
 @preprocessings
 @uniform_or_learned
 @seeds
@@ -94,7 +93,7 @@ def test_a_dead_component_gets_the_worst_patch_and_the_objective_rises(
     assert log_likelihood(problem, revived, em) > before
 
 
-@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@assignments
 @pytest.mark.parametrize("preprocessing", ["raw", "both"])
 @uniform_or_learned
 @pytest.mark.parametrize("dead", [(0, 2), (0, 1, 3)])

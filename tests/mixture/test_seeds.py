@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import GEOMETRIES, literal_patches, make_problem
+from _twins import geometries, literal_patches, make_problem
 from sklearn_calm._convolution.geometry import PatchGeometry
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.preprocessing import Preprocessing
@@ -17,7 +17,6 @@ from sklearn_calm._mixture.seeds import (
     starting_means,
 )
 
-geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
 inits = pytest.mark.parametrize("init", ["k-means++", "random_from_data"])
 seeds = pytest.mark.parametrize("seed", [0, 1, 2])
 

@@ -3,16 +3,18 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import ASSIGNMENTS, PREPROCESSINGS, make_em, make_problem
+from _twins import (
+    assignments,
+    make_em,
+    make_problem,
+    preprocessings,
+)
 from sklearn_calm._arrays.execution import single_threaded_blas
 from sklearn_calm._mixture.em import VARIANCE_FLOOR
 from sklearn_calm._mixture.preprocessing import fit_preprocessing, normalize_contrast
 from sklearn_calm._mixture.seeds import sample_patches
 from sklearn_calm._mixture.starting import prepare, start, start_variance
 
-assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-seeds = pytest.mark.parametrize("seed", [0, 1])
 PREPARED = {"normalize": "contrast", "whiten": True, "reg_covar": 0.1}
 
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from _twins import ASSIGNMENTS, PREPROCESSINGS, assert_statistics_close, make_em, make_problem
+from _twins import (
+    assert_statistics_close,
+    assignments,
+    make_em,
+    make_problem,
+    preprocessings,
+    seeds,
+)
 from sklearn_calm._fitting import fit_best
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.em import blend, objective
@@ -16,10 +23,6 @@ from sklearn_calm._mixture.stepwise import (
     stepwise_stage,
     stream_step,
 )
-
-assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-seeds = pytest.mark.parametrize("seed", [0, 1])
 
 
 def new_history(problem, tol=0.0, max_iter=10):
@@ -88,7 +91,7 @@ def run_stage(problem, parameters, **options):
     return stepwise_stage(em, parameters, new_history(problem)), em.energy
 
 
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+@preprocessings
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_stage_sees_every_image_once(preprocessing, seed):
     rng = np.random.default_rng(seed)

@@ -10,14 +10,14 @@ import _reference
 import _tied_reference
 from _models import POOLINGS
 from _twins import (
-    ASSIGNMENTS,
-    PREPROCESSINGS,
     assert_statistics_close,
+    assignments,
     literal_patches,
     make_em,
     make_problem,
     numpy_in,
     patch_types,
+    preprocessings,
     twin,
 )
 from sklearn_calm._convolution.pooling import POOLINGS as TABLE
@@ -35,7 +35,6 @@ SHAPE = (3, 3, 2)
 GROUPS = [("mirror",), ("rotation",), ("mirror", "rotation"), ("mirror", "sign")]
 
 groups = pytest.mark.parametrize("names", GROUPS, ids="-".join)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
 
 
 def tied_problem(rng, names, assignment, preprocessing, n_images=3):
@@ -56,7 +55,7 @@ def tied_problem(rng, names, assignment, preprocessing, n_images=3):
 
 
 @groups
-@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@assignments
 @preprocessings
 def test_statistics_are_those_of_the_twin(names, assignment, preprocessing):
     rng = np.random.default_rng(0)

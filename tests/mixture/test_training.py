@@ -5,14 +5,18 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _twins import ASSIGNMENTS, PREPROCESSINGS, assert_statistics_close, make_em, make_problem, twin
+from _twins import (
+    assert_statistics_close,
+    assignments,
+    make_em,
+    make_problem,
+    preprocessings,
+    seeds,
+    twin,
+)
 from sklearn_calm._fitting import fit_best
 from sklearn_calm._mixture.history import History
 from sklearn_calm._mixture.training import run
-
-assignments = pytest.mark.parametrize("assignment", ASSIGNMENTS)
-preprocessings = pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-seeds = pytest.mark.parametrize("seed", [0, 1])
 
 
 def new_history(problem, tol=0.0, max_iter=10):
