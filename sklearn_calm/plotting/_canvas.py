@@ -103,7 +103,7 @@ def draw_numbers(ax, numbers, n_columns, tile):
     for i, number in enumerate(numbers):
         row, column = divmod(i, n_columns)
         x, y = (column + 0.06) * width, (row + 0.06) * height
-        outline = [_outline("white", 0.2 * size)]
+        outline = [_outline("white", 0.4 * size)]
         style = {"color": "white", "path_effects": outline, "ha": "left", "va": "top", "zorder": 5}
         ax.text(x, y, str(number), fontsize=size, **style)
 

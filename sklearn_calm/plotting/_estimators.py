@@ -26,28 +26,23 @@ def find_features(estimator):
 
 
 def features_and_images(estimator, X):
-    """The same, and X as the steps before it transform it."""
-    features, steps = _find(estimator)
-    for step in steps:
-        X = step(X)
-    return features, X
-
-
-def images_to_draw(features, X):
-    """X as `Images` of NumPy.
+    """The same; X as the steps before it transform it; and this as `Images` of NumPy.
 
     Raises
     ------
     ValueError
-        If they have several sizes.
+        Also if the images have several sizes.
     """
+    features, steps = _find(estimator)
+    for step in steps:
+        X = step(X)
     images = check_images(features, X)
     if images.several_sizes:
         raise ValueError(
             "X holds images of several sizes; a display draws images of one size. Pass those of "
             "one size, or one image alone, as X[:1]."
         )
-    return images.on_host()
+    return features, X, images.on_host()
 
 
 def _find(estimator):

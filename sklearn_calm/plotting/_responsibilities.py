@@ -22,7 +22,7 @@ from sklearn_calm.plotting._canvas import (
     moved,
 )
 from sklearn_calm.plotting._components import choose
-from sklearn_calm.plotting._estimators import features_and_images, images_to_draw
+from sklearn_calm.plotting._estimators import features_and_images
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
@@ -128,9 +128,8 @@ class ResponsibilityDisplay:
         display : ResponsibilityDisplay
             The display, drawn.
         """
-        features, X = features_and_images(estimator, X)
+        features, X, images = features_and_images(estimator, X)
         options = {"shared_scale": features.contrast_floor_ is None, **options}
-        images = images_to_draw(features, X)
         geometry = images.geometry
         maps = _responsibilities(features, X, geometry)
         chosen = choose(components, maps.sum(axis=(0, 1, 2)))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_calm._arrays.namespace import to_numpy
-from sklearn_calm._batches import check_images
+from sklearn_calm._inference import model_at
 from sklearn_calm.plotting._canvas import TINT, canvas, draw, draw_gaps, draw_tint, moved
 from sklearn_calm.plotting._estimators import features_and_images
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled
@@ -101,8 +101,8 @@ class ScoreMapDisplay:
             The display, drawn. If cells have several positions, each position has an even share of
             the log-likelihood of its cell.
         """
-        features, X = features_and_images(estimator, X)
-        images, cells = check_images(features, X).on_host(), features._model.cells
+        features, X, images = features_and_images(estimator, X)
+        cells = model_at(features, images.geometry).cells
         of_cells = to_numpy(features.score_map(X)) / cells.sizes
         return cls(
             images.X.reshape(-1, *images.geometry.image_shape),

@@ -26,7 +26,7 @@ from sklearn_calm.plotting._canvas import (
     moved,
 )
 from sklearn_calm.plotting._components import choose
-from sklearn_calm.plotting._estimators import features_and_images, images_to_draw
+from sklearn_calm.plotting._estimators import features_and_images
 from sklearn_calm.plotting._pictures import are_signals, limits, scaled, stretched, tile_shape
 
 if TYPE_CHECKING:
@@ -136,10 +136,9 @@ class TopPatchesDisplay:
         display : TopPatchesDisplay
             The display, drawn.
         """
-        features, X = features_and_images(estimator, X)
+        features, _, images = features_and_images(estimator, X)
         options = {"shared_scale": features.contrast_floor_ is None, **options}
         chosen = choose(components, to_numpy(features.weights_))
-        images = images_to_draw(features, X)
         rows, positions = _top_patches(features, images, chosen, n_patches)
         geometry = images.geometry
         tops = images.X[rows.ravel()]

@@ -65,7 +65,7 @@ HOLDERS = {
 def test_the_layer_is_found_with_its_images(holder):
     make, before = HOLDERS[holder]
     estimator = make().fit(X, Y)
-    features, images = features_and_images(estimator, X)
+    features, images, _ = features_and_images(estimator, X)
     assert isinstance(features, ConvGMMFeatures)
     assert find_features(estimator) is features
     np.testing.assert_allclose(images, before(X))
@@ -86,7 +86,7 @@ def test_displays_of_a_pipeline_are_those_of_its_layer(display):
 def test_columns_of_a_frame(columns):
     estimator = ColumnTransformer([("image", layer(), columns), ("age", "passthrough", ["age"])])
     estimator.fit(FRAME)
-    features, images = features_and_images(estimator, FRAME)
+    features, images, _ = features_and_images(estimator, FRAME)
     pandas.testing.assert_frame_equal(images, FRAME[PIXELS])
     for display in OF_IMAGES:
         assert draw(display, estimator, FRAME[:4]).images.shape[-3:] == (6, 6, 1)

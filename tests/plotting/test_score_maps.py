@@ -20,6 +20,14 @@ def test_maps_are_those_of_the_estimator_where_patches_lie(geometry):
     assert display.extent == other.extent
 
 
+def test_images_of_another_size_than_those_of_the_fit():
+    model, X = fitted(image_shape=(None, None)), images(2, shape=(12, 15), seed=1)
+    display = ScoreMapDisplay.from_estimator(model, X)
+    assert_array_equal(display.score_map, model.score_map(X))
+    with pytest.raises(ValueError, match="draws images of one size"):
+        ScoreMapDisplay.from_estimator(model, [X[0], X[1, :9]])
+
+
 def test_positions_share_the_score_of_their_cell():
     model, X = fitted(assignment=(2, 3)), images(2, seed=1)  # of a map of 4 x 4
     display = ScoreMapDisplay.from_estimator(model, X)
