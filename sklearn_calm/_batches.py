@@ -90,15 +90,6 @@ def missing_of(features):
     return Missing(features.min_observed, features.whiten)
 
 
-def refuse_missing(features, method):
-    """Raise a ValueError for a method that takes complete images only."""
-    if features.missing_values == "ignore":
-        raise ValueError(
-            f'missing_values="ignore" has no effect on {method}, which takes complete images only. '
-            'Call set_params(missing_values="error") first.'
-        )
-
-
 def _images_of_array(features, X, sample_weight, *, reset, method):
     """Images of one size, and their shape with None for a side that is free."""
     if reset:

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_calm._arrays.namespace import to_numpy
-from sklearn_calm._batches import check_images, refuse_missing
+from sklearn_calm._batches import check_images
 from sklearn_calm._inference import log_likelihoods, score_maps
 from sklearn_calm._validation import check_weights
 
@@ -50,7 +50,8 @@ class LikelihoodMixin:
         Returns
         -------
         log_likelihood : array of shape (n, cell rows, cell columns)
-            In nats, float64; of the library and on the device of X.
+            In nats, float64; of the library and on the device of X. With
+            ``missing_values="ignore"`` it is NaN where too much is missing, and the others add up.
 
         Examples
         --------
@@ -69,7 +70,6 @@ class LikelihoodMixin:
         True
         """
         check_is_fitted(self)
-        refuse_missing(self, "score_map")
         return score_maps(self, check_images(self, X, method="score_map"))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -19,15 +19,9 @@ from sklearn_calm._arrays.namespace import (
     write_rows,
 )
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import (
-    images_of,
-    in_layer_precision,
-    map_parts,
-    refuse_missing,
-    worker_of,
-)
+from sklearn_calm._batches import images_of, in_layer_precision, map_parts, worker_of
 from sklearn_calm._convolution.pooling import POOLINGS
-from sklearn_calm._convolution.smoothing import radius, smoothed
+from sklearn_calm._convolution.smoothing import radius, smoothed, smoothed_used
 from sklearn_calm._images.blocks import check_known_shape
 from sklearn_calm._images.chunks import overlapped
 from sklearn_calm._images.reader import home_of, working_dtype
@@ -79,7 +73,9 @@ class PixelFeaturesMixin:
             ``polarity="both"``, the positive ones first. Tied kernels are pooled pixel by pixel,
             unless ``pool_symmetry=None`` keeps them. The dtype, library and device are those
             of `transform`. Of a Dask array, chosen pixels give a NumPy array, and all pixels a lazy
-            array of shape (n, height, width, n_widths * n_components).
+            array of shape (n, height, width, n_widths * n_components). With
+            ``missing_values="ignore"``, patches of which too much is missing do not count, and
+            a pixel without others in its window has NaN.
 
         Raises
         ------
@@ -101,7 +97,6 @@ class PixelFeaturesMixin:
         validate_parameters(self)
         _check_positions(self)
         widths = _check_widths(widths)
-        refuse_missing(self, "transform_pixels")
         X = check_array(X, self, reset=False, method="transform_pixels")
         X = _check_images(X, self)
         if is_dask(X) and pixels is None:
@@ -200,7 +195,8 @@ def _features(features, X, pixels, widths):
     geometry = fitted._replace(image_shape=(*X.shape[1:3], fitted.image_shape[2]))
     images = in_layer_precision(features, images_of(features, X, geometry))
     n_channels = _n_channels(features)
-    tiles = _tiles(pixels, _tile_side(widths, n_channels * images.dtype.itemsize))
+    halo = _halo(features, widths)
+    tiles = _tiles(pixels, _tile_side(halo, n_channels * images.dtype.itemsize))
     step = partial(
         _tile_features,
         features=features,
@@ -222,9 +218,15 @@ def _n_channels(features):
     return n_kernels * (2 if features.polarity == "both" else 1)
 
 
-def _tile_side(widths, position_bytes):
+def _halo(features, widths):
+    """How far from a pixel the positions lie that a tile needs for its features."""
+    # Missing values are filled in from pixels that lie within the reach of a patch (eq. 42).
+    fills = features.missing_values == "ignore" and features.whiten
+    return radius(max(widths)) + (max(features._model.geometry.reach) - 1 if fills else 0)
+
+
+def _tile_side(halo, position_bytes):
     """Side of a tile without its halo, so that its scores fit the memory for them."""
-    halo = radius(max(widths))
     return max(math.isqrt(TILE_BYTES // position_bytes) - 2 * halo, halo, LEAST_TILE)
 
 
@@ -240,13 +242,15 @@ def _tiles(pixels, side):
 
 def _tile_features(chosen, features, images, pixels, widths, scratch):
     """Features of some of the pixels, all of one tile: (m, n_widths * channels)."""
-    geometry, halo = images.geometry, radius(max(widths))
-    tile = Tile.around(pixels[chosen], halo, geometry)
-    batch = read_tile(images.X, tile, geometry, images.placement)
-    model = patch_model(tile.geometry(geometry), "patch", features._model.preprocessing)
+    geometry, missing, known = images.geometry, images.missing, features._model.preprocessing
+    tile = Tile.around(pixels[chosen], _halo(features, widths), geometry)
+    batch = read_tile(images.X, tile, geometry, images.placement, missing=missing)
+    model = patch_model(tile.geometry(geometry), "patch", known, missing=missing)
     pooling, both = POOLINGS[features.pooling], features.polarity == "both"
     layer = pooling.fold(features._layer).prepared(model, images.placement, scratch)
-    maps = averaged_maps(layer.view(batch), layer, pooling, both=both)[:, 0, :, :]
+    patches = layer.view(batch)
+    used = None if patches.used is None else patches.used[:, 0, :]
+    maps = averaged_maps(patches, layer, pooling, both=both)[:, 0, :, :]
     maps = tied_averages(maps, pooling, tied_order(features))
     rows, row_of = np.unique(pixels[chosen, 1] - tile.rows.start, return_inverse=True)
     columns, column_of = np.unique(pixels[chosen, 2] - tile.columns.start, return_inverse=True)
@@ -255,7 +259,11 @@ def _tile_features(chosen, features, images, pixels, widths, scratch):
     n_channels = maps.shape[2]
     found = empty((len(places), len(widths) * n_channels), maps)
     for i, width in enumerate(widths):
-        means = xp.reshape(smoothed(maps, rows, columns, width), (-1, n_channels))
+        if used is None:
+            means = smoothed(maps, rows, columns, width)
+        else:
+            means = smoothed_used(maps, used, rows, columns, width)
+        means = xp.reshape(means, (-1, n_channels))
         found[:, i * n_channels : (i + 1) * n_channels] = means if dense else take(means, places)
     return found
 
@@ -313,4 +321,4 @@ def _inner_features(block, worker, n_blocks, widths, depth, block_id=None):
 
 def _depth(features, widths):
     """How far the pixels lie that the features of a pixel see."""
-    return radius(max(widths)) + max(features._model.geometry.reach)
+    return _halo(features, widths) + max(features._model.geometry.reach)

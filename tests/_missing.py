@@ -74,3 +74,28 @@ def observed_pass(images, mixture, setting, min_observed):
     means = np.where(seen > 0, sums / np.where(seen > 0, seen, 1), mixture.means)
     variance = (total_energy - np.sum(seen * means**2)) / n_values
     return bound / len(images), Mixture(means, counts / np.sum(counts), variance)
+
+
+def cell_log_likelihoods(image, mixture, setting, min_observed):
+    """Share of each cell in the log-likelihood, without whitening: (n_cells,).
+
+    NaN of a cell of which nothing counts.
+    """
+    patches, variance = patch_vectors(image, setting), mixture.noise_variance
+    cell_list = cells(setting.assignment, *patches.shape[:2])
+    exact = len(cell_list) == 1 and setting.contrast_floor is None
+    shares = []
+    for cell in cell_list:
+        used = [u for u in cell if np.mean(~np.isnan(patches[u])) >= min_observed]
+        parts = [
+            observed_log_joint(patches[u], setting.contrast_floor, mixture, np.log(len(used)))
+            for u in used
+        ]
+        values = [x[there > 0] for _, x, there in parts]
+        if exact:
+            values = [pad(image, setting.padding)]
+        values = np.concatenate([part[~np.isnan(part)] for part in values] or [[]])
+        share = logsumexp([scores for scores, _, _ in parts]) if used else 0.0
+        share -= values @ values / (2 * variance) + len(values) / 2 * np.log(2 * np.pi * variance)
+        shares.append(share if len(values) else np.nan)
+    return np.array(shares)

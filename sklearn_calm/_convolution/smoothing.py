@@ -14,6 +14,8 @@ from sklearn_calm._arrays.namespace import array_namespace, empty, like
 
 # Radius of a window, in units of its standard deviation.
 TRUNCATE = 4
+# A window with less than this share of its weight at positions used has nothing.
+LEAST_SHARE = 1e-18
 # Positions whose windows one product computes: more meet more zeros of the band.
 TOGETHER = 64
 
@@ -51,6 +53,23 @@ def _weights(distances, width):
         weights = np.exp(-np.square(distances / width) / 2)
     weights[distances > radius(width)] = 0
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def smoothed_used(maps, used, rows, columns, width):
+    """`smoothed` over the positions that are used alone (eq. 43); NaN where there is none.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n_rows, n_columns, K)
+    used : ndarray of shape (n_rows, n_columns)
+        1 at the positions that are used, 0 at the others.
+    """
+    xp, used = array_namespace(maps), used[..., None]
+    means = smoothed(maps * used, rows, columns, width)
+    shares = smoothed(used, rows, columns, width)
+    there = shares > LEAST_SHARE
+    means = means / xp.where(there, shares, xp.ones_like(shares))
+    return xp.where(there, means, xp.full_like(means, math.nan))
 
 
 def smoothed(maps, rows, columns, width):

@@ -47,7 +47,7 @@ class Tile(NamedTuple):
         ]
 
 
-def read_tile(X, tile, geometry, placement, corner=(0, 0, 0)):
+def read_tile(X, tile, geometry, placement, corner=(0, 0, 0), missing=None):
     """The padded pixels that the positions of a tile see.
 
     Parameters
@@ -60,6 +60,8 @@ def read_tile(X, tile, geometry, placement, corner=(0, 0, 0)):
     placement : Placement
     corner : tuple of int
         Image, row and column of the first pixel of X, where X is a part of images.
+    missing : Missing or None
+        As `Images` takes it.
 
     Returns
     -------
@@ -92,7 +94,9 @@ def read_tile(X, tile, geometry, placement, corner=(0, 0, 0)):
     block = X[tile.image - image : tile.image - image + 1, rows, columns, ...]
     raw = geometry.unpadded(*block.shape[1:3])
     numbers = np.asarray([tile.image])
-    batch = Images(block, raw, placement=placement, numbers=numbers).read(slice(None))
+    batch = Images(block, raw, placement=placement, numbers=numbers, missing=missing).read(
+        slice(None)
+    )
     xp = array_namespace(batch)
     for axis, (seen, start) in enumerate(zip(places, starts, strict=True), start=1):
         if len(seen) == batch.shape[axis] and (seen >= 0).all() and (np.diff(seen) == 1).all():
@@ -100,5 +104,5 @@ def read_tile(X, tile, geometry, placement, corner=(0, 0, 0)):
         batch = xp.take(batch, indices(np.maximum(seen - start, 0), batch), axis=axis)
         if (seen < 0).any():
             there = (seen >= 0).reshape(-1, 1, 1) if axis == 1 else (seen >= 0).reshape(-1, 1)
-            batch = batch * like(there, batch)
+            batch = xp.where(like(there, batch) > 0, batch, xp.zeros_like(batch))
     return batch

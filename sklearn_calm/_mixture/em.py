@@ -3,6 +3,7 @@
 Equation numbers are those of docs/mathematics.rst. Nothing here knows of estimators or of threads.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn_calm._mixture.model import (
     energies,
     log_joint,
     log_joint_rows,
+    patch_counts,
     patch_energies,
 )
 from sklearn_calm._mixture.posterior import (
@@ -138,22 +140,24 @@ def log_likelihoods(images, layer, noise_variance):
 
 
 def cell_log_likelihoods(images, layer, noise_variance):
-    """Share of each cell in the log-likelihood of its image (eq. 31).
+    """Share of each cell in the log-likelihood of its image (eqs. 31 and 41).
 
     Returns
     -------
     log_likelihoods : ndarray of shape (n, cell rows, cell columns)
-        float64, of the library of the images.
+        float64, of the library of the images; NaN of a cell of which nothing counts.
     """
     model, xp, gains = layer.model, array_namespace(images), log_normalizers(images, layer)
     if model.counts_pixels:
-        energy, n_values = like(energies(images, model)[None, :, None], gains), model.n_values
+        energy = like(energies(images, model)[None, :, None], gains)
     else:
         energy = cell_energies(images, model)
-        n_values = model.geometry.patch_length * model.cells.sizes[:, None, :]
+    n_values = _cell_counts(images, model)
     # The part of the background that does not depend on the images.
     constant = like(background(0.0, n_values, noise_variance), gains)
     shares = gains + constant - energy / (2 * float(noise_variance))
+    if model.misses_values(images):
+        shares = xp.where(like(n_values, gains) > 0, shares, xp.full_like(shares, math.nan))
     return xp.permute_dims(shares, (1, 0, 2))
 
 
@@ -163,11 +167,20 @@ def cell_energies(images, model):
     return model.cells.sums(xp.astype(squares, xp.float64))
 
 
+def _cell_counts(images, model):
+    """M of each cell: NumPy, (cell rows, n or 1, cell columns)."""
+    if model.counts_pixels:
+        return count_values(images, model)[None, :, None]
+    if not model.misses_values(images):
+        return model.geometry.patch_length * model.cells.sizes[:, None, :]
+    return to_numpy(model.cells.sums(patch_counts(images, model))).astype(np.float64)
+
+
 def log_normalizers(images, layer):
     """Log normaliser of each cell (eq. 9): (cell rows, n, cell columns)."""
     patches, cells = layer.view(images), layer.model.cells
-    if cells.largest > 1 or not layer.is_striped:
-        return exact_log_normalizers(log_joint(patches, layer), cells)
+    if cells.largest > 1 or not layer.is_striped or patches.used is not None:
+        return exact_log_normalizers(log_joint(patches, layer), cells, patches.used)
     of_rows = [position_log_normalizers(map_row) for map_row in log_joint_rows(patches, layer)]
     return array_namespace(images).concat(of_rows)
 

@@ -58,6 +58,8 @@ def _pooled(patches, layer, pooler):
 def averaged_maps(patches, layer, pooling, *, both=False):
     """What a pooling averages, at each position: (rows, n, columns, K).
 
+    Positions whose patches do not count hold any finite value.
+
     Parameters
     ----------
     patches : Patches

@@ -226,11 +226,15 @@ def count_values(images, model):
     if model.counts_pixels:
         seen = xp.astype(images == images, xp.float64)
         return to_numpy(xp.sum(seen, axis=(1, 2, 3)))
+    return to_numpy(xp.sum(patch_counts(images, model), axis=(0, 2), dtype=xp.float64))
+
+
+def patch_counts(images, model):
+    """Number of values that count at every position of images that miss some (eq. 41): as used."""
     patches = model.view(images)
-    counts = patches.used * model.geometry.patch_length
     if isinstance(patches, ObservedPatches):
-        counts = patches.used * patches.moments()[1]
-    return to_numpy(xp.sum(counts, axis=(0, 2), dtype=xp.float64))
+        return patches.used * patches.moments()[1]
+    return patches.used * model.geometry.patch_length
 
 
 def patch_energies(images, model):

@@ -80,7 +80,8 @@ def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None, use
     else:
         masses *= used
         totals = cells.sums(masses)
-        log_normalizers = _of_used(totals, peaks, cells, used)
+        of_cells = _of_used(totals, peaks, cells, used)
+        log_normalizers = to_numpy(xp.sum(of_cells, axis=(0, 2)))
         totals = xp.where(totals > 0, totals, xp.ones_like(totals))
     scale = cells.spread(like(sample_weight[:, None], maps) / totals)
     if used is not None:
@@ -112,22 +113,28 @@ def image_log_normalizers(totals, peaks, cells):
     return to_numpy(array_namespace(totals).sum(of_cells, axis=(0, 2))) + cells.log_uneven.sum()
 
 
-def exact_log_normalizers(maps, cells):
-    """Log normaliser of each cell, with its exact prior (eq. 9).
+def exact_log_normalizers(maps, cells, used=None):
+    """Log normaliser of each cell, with its exact prior (eqs. 9 and 41).
 
     Parameters
     ----------
     maps : ndarray of shape (rows, n, columns, K)
         The log joint. Overwritten.
     cells : Cells
+    used : ndarray of shape (rows, n, columns) or None
+        As in `find_posterior`.
 
     Returns
     -------
     log_normalizers : ndarray of shape (cell rows, n, cell columns)
-        float64.
+        float64; 0 of a cell that holds no patch.
     """
+    if used is not None:
+        maps -= (UNLIKELY * (1 - used))[..., None]
     peaks = cells.peaks(maps)
     totals = cells.sums(_exponentials(maps, cells.spread(peaks)))
+    if used is not None:
+        return _of_used(totals, peaks, cells, used)
     log_normalizers = cell_log_normalizers(totals, peaks)
     return log_normalizers + like(cells.log_uneven[:, None, :], log_normalizers)
 
@@ -139,13 +146,13 @@ def position_log_normalizers(maps):
 
 
 def _of_used(totals, peaks, cells, used):
-    """`image_log_normalizers` where some positions hold no patch (eq. 41)."""
+    """Log normaliser of each cell where some positions hold no patch (eq. 41)."""
     xp = array_namespace(totals)
     sizes = xp.astype(cells.sums(used), xp.float64)
     zeros, ones = xp.zeros_like(sizes), xp.ones_like(sizes)
     of_cells = cell_log_normalizers(xp.where(totals > 0, totals, xp.ones_like(totals)), peaks)
     of_cells = of_cells + float(np.log(cells.sizes.mean())) - xp.log(xp.maximum(sizes, ones))
-    return to_numpy(xp.sum(xp.where(sizes > 0, of_cells, zeros), axis=(0, 2)))
+    return xp.where(sizes > 0, of_cells, zeros)
 
 
 def cell_log_normalizers(totals, peaks):

@@ -1,5 +1,6 @@
 """Patches with missing values, beside their literal twin; and the laws of what is missing."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -9,11 +10,20 @@ from sklearn.utils import get_tags
 
 import _missing
 import _reference
-from _twins import GEOMETRIES, make_em, make_problem, twin
-from sklearn_calm import ConvGMMFeatures
+from _pixel_reference import pixel_features
+from _twins import (
+    GEOMETRIES,
+    engine_maps,
+    grid_that_fits,
+    layer_of,
+    make_em,
+    make_problem,
+    twin,
+)
+from sklearn_calm import ConvGMMFeatures, _pixels
 from sklearn_calm._convolution.observed import Missing, filled
 from sklearn_calm._images.reader import Images
-from sklearn_calm._mixture.em import objective
+from sklearn_calm._mixture.em import cell_log_likelihoods, objective
 from sklearn_calm.datasets import make_planted_patches
 
 OPTIONS = [
@@ -68,6 +78,115 @@ def test_passes_of_em_are_those_of_the_twin(preprocessing, assignment, geometry)
         assert parameters.noise_variance == pytest.approx(mixture.noise_variance, rel=1e-9)
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("assignment", ["image", (2, 3), "patch"])
+@pytest.mark.parametrize("preprocessing", ["raw", "contrast"])
+def test_maps_of_the_likelihood_are_those_of_the_twin(preprocessing, assignment, geometry):
+    rng = np.random.default_rng(20)
+    assignment = grid_that_fits(assignment, geometry)
+    problem = make_problem(rng, assignment, preprocessing, geometry, weighted=False)
+    X = problem.images.X.copy()
+    X[rng.random(X.shape) < 0.4] = np.nan
+    X[1, 2:6] = np.nan
+    images = Images(X, problem.model.geometry, missing=Missing(0.6, False))
+    problem = problem._replace(images=images, model=problem.model._replace(min_observed=0.6))
+    parameters = problem.parameters(rng)
+    layer, variance = layer_of(parameters, problem.model), parameters.noise_variance
+    found = cell_log_likelihoods(problem.padded, layer, variance)
+    for image, shares in zip(X, found, strict=True):
+        expected = _missing.cell_log_likelihoods(image, twin(parameters), problem.setting, 0.6)
+        np.testing.assert_allclose(shares.ravel(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_maps_add_up_and_lack_what_does_not_count(options):
+    X = with_missing(np.random.default_rng(21))
+    X[:, 2:5, :6] = np.nan
+    X[3] = np.nan
+    model = fitted(model_of(padding="same", padding_mode="edge", **options), X)
+    maps = model.score_map(X)
+    np.testing.assert_allclose(np.nansum(maps, axis=(1, 2)), model.score_samples(X), rtol=1e-9)
+    assert np.isnan(maps[3]).all()
+    if "assignment" not in options:
+        joint = model.set_params(pooling=None).transform(X)
+        assert np.isnan(maps[4]).any()
+        np.testing.assert_array_equal(np.isnan(maps), np.isnan(joint[..., 0]))
+
+
+def test_maps_of_several_sizes_add_up():
+    rng = np.random.default_rng(27)
+    X = [with_missing(rng, n=1, side=side)[0] for side in (9, 12, 9, 15)]
+    model = fitted(model_of(), X)
+    sums = [np.nansum(each) for each in model.score_map(X)]
+    np.testing.assert_allclose(sums, model.score_samples(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_maps_and_pixels_of_complete_images_change_no_bit(options):
+    X = np.random.default_rng(22).normal(size=(20, 9, 9))
+    model = fitted(model_of(padding="same", pooling="tempered", **options), X)
+    scores, pixels = model.score_map(X), model.transform_pixels(X)
+    model.set_params(missing_values="error")
+    np.testing.assert_array_equal(model.score_map(X), scores)
+    np.testing.assert_array_equal(model.transform_pixels(X), pixels)
+
+
+@pytest.mark.parametrize("pooling", ["triangle", "tempered", "mean"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dilation": 2},
+        {"whiten": False},
+        {"symmetry": "sign"},
+        {"padding_mode": "constant", "whiten": False},
+    ],
+)
+def test_features_of_pixels_are_means_of_what_is_there(options, pooling, monkeypatch):
+    """Small tiles have the features of the whole image, as missing values are filled in alike."""
+    rng = np.random.default_rng(23)
+    model = model_of(padding="same", pooling=pooling, **options)
+    model = fitted(model, with_missing(rng, side=20))
+    X = with_missing(rng, n=2, side=20, share=0.2)
+    X[1, 3:14, 2:15] = np.nan
+    X[0, 0, :7] = np.nan
+    found = model.transform_pixels(X, widths=0).reshape(2, 20, 20, 4)
+    joint = model.set_params(pooling=None).transform(X)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(joint))
+    assert 0 < np.isnan(found).sum() < found.size
+    model.set_params(pooling=pooling)
+    monkeypatch.setattr(_pixels, "TILE_BYTES", 1)
+    monkeypatch.setattr(_pixels, "LEAST_TILE", 5)
+    widths, pixels = (
+        [0, 0.7, 2],
+        np.array([[0, 0, 0], [0, 9, 12], [1, 1, 2], [1, 8, 8], [1, 3, 15]]),
+    )
+    features = model.transform_pixels(X, pixels, widths=widths)
+    for row, (i, *pixel) in zip(features, pixels, strict=True):
+        expected = pixel_features(found[i], pixel, widths)
+        np.testing.assert_allclose(row, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("preprocessing", ["whitened", "both"])
+def test_whitened_patches_are_those_of_filled_images(preprocessing, geometry):
+    """Filled in within the reach of a patch, which is more than its size where it is dilated."""
+    rng = np.random.default_rng(24)
+    problem = make_problem(rng, "patch", preprocessing, geometry, weighted=False)
+    X = problem.images.X.copy()
+    X[rng.random(X.shape) < 0.4] = np.nan
+    images = Images(X, problem.model.geometry, missing=Missing(0.6, True))
+    problem = problem._replace(images=images, model=problem.model._replace(min_observed=0.6))
+    parameters = problem.parameters(rng)
+    setting = dataclasses.replace(problem.setting, padding=(0, 0))
+    maps = engine_maps(problem, parameters)
+    for i, image in enumerate(X):
+        padded = _reference.pad(image, problem.setting.padding)
+        whole = _missing.filled_in(padded, problem.model.geometry.reach)
+        expected = _reference.log_joint(whole, twin(parameters), setting)
+        np.testing.assert_allclose(maps[:, i], expected, rtol=1e-9, atol=1e-9)
+
+
 def test_images_are_filled_as_by_the_twin():
     X = with_missing(np.random.default_rng(1), n=3, share=0.6, channels=2)
     X[0, :6, :, 1] = np.nan
@@ -108,6 +227,15 @@ def test_what_is_behind_a_mask_never_matters(options, pooling):
     np.testing.assert_array_equal(model.means_, other.means_)
     np.testing.assert_array_equal(model.transform(X), other.transform(masked))
     np.testing.assert_array_equal(model.score_samples(X), other.score_samples(masked))
+    np.testing.assert_array_equal(model.score_map(X), other.score_map(masked))
+
+
+@pytest.mark.parametrize("options", [{}, {"whiten": False}])
+def test_what_is_behind_a_mask_never_matters_to_pixels(options):
+    X = with_missing(np.random.default_rng(4))
+    masked = np.ma.array(np.nan_to_num(X, nan=1e300), mask=np.isnan(X))
+    model = fitted(model_of(padding="same", **options), X)
+    np.testing.assert_array_equal(model.transform_pixels(X), model.transform_pixels(masked))
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -170,9 +298,6 @@ def test_by_default_missing_values_are_refused_with_a_hint():
     for bad in (X, np.ma.masked_invalid(X)):
         with pytest.raises(ValueError, match='missing_values="ignore"'):
             ConvGMMFeatures(4).fit(bad)
-    for method in ("score_map", "transform_pixels"):
-        with pytest.raises(ValueError, match=f"no effect on {method}"):
-            getattr(fitted(model_of(), X), method)(X)
     assert not get_tags(ConvGMMFeatures()).input_tags.allow_nan
     assert get_tags(model_of()).input_tags.allow_nan
     X[3, 0, 0] = np.inf
@@ -207,16 +332,39 @@ def test_masked_dask_arrays_and_tensors():
     X = with_missing(np.random.default_rng(9))
     for options in OPTIONS:
         model = fitted(model_of(**options), X)
-        expected = model.transform(X)
+        expected, scores = model.transform(X), model.score_map(X)
         masked = np.ma.array(np.nan_to_num(X, nan=1e30), mask=np.isnan(X))
         lazy = da.from_array(masked, chunks=(7, -1, -1, -1))
         np.testing.assert_allclose(model.transform(lazy).compute(), expected, atol=1e-9)
+        np.testing.assert_allclose(model.score_map(lazy).compute(), scores, rtol=1e-9)
         other = fitted(model_of(**options), lazy)
         np.testing.assert_allclose(other.means_, model.means_, atol=1e-6)
         tensors = fitted(model_of(**options), torch.asarray(X))
         np.testing.assert_allclose(tensors.means_.numpy(), model.means_, atol=1e-6)
         features = tensors.transform(torch.asarray(X)).numpy()
         np.testing.assert_allclose(features, expected, atol=1e-6)
+        found = tensors.score_map(torch.asarray(X)).numpy()
+        np.testing.assert_allclose(found, scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"whiten": False}])
+def test_pixels_of_masked_dask_arrays_and_tensors(options):
+    da, torch = pytest.importorskip("dask.array"), pytest.importorskip("torch")
+    X = with_missing(np.random.default_rng(25), n=3, side=30)
+    X[0, 4:20, 7:22] = np.nan
+    model = fitted(model_of(padding="same", **options), X)
+    expected = model.transform_pixels(X, widths=[0, 1])
+    assert np.isnan(expected).any()
+    masked = np.ma.array(np.nan_to_num(X, nan=1e30), mask=np.isnan(X))
+    lazy = da.from_array(masked, chunks=(2, 13, 11, -1))
+    found = model.transform_pixels(lazy, widths=[0, 1]).compute()
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-9)
+    mask = np.random.default_rng(26).random(X.shape[:3]) < 0.1
+    found = model.transform_pixels(lazy, mask, widths=[0, 1])
+    np.testing.assert_allclose(found, expected[mask.ravel()], atol=1e-9)
+    tensors = fitted(model_of(padding="same", **options), torch.asarray(X))
+    found = tensors.transform_pixels(torch.asarray(X), widths=[0, 1]).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_graph_takes_complete_images():
@@ -239,3 +387,5 @@ def test_arrays_of_the_standard_may_miss_values():
         np.testing.assert_allclose(np.asarray(other.means_), model.means_, atol=1e-6)
         features = np.asarray(other.transform(xp.asarray(X)))
         np.testing.assert_allclose(features, model.transform(X), atol=1e-6)
+        scores = np.asarray(other.score_map(xp.asarray(X)))
+        np.testing.assert_allclose(scores, model.score_map(X), rtol=1e-6)
