@@ -1,33 +1,29 @@
-"""Defects of surfaces by score_map, beside PCA, k-means and IsolationForest.
+"""Defects of textures by score_map and by features of pixels, beside PCA, k-means, IsolationForest.
 
     pip install scikit-image
-    python tests/benchmarks/defects.py [--real FOLDER --normal NAME] [--methods ...]
+    python tests/benchmarks/defects.py [--methods ...]
 
-The textures brick, grass and gravel of scikit-image are cut into tiles of 64 x 64 pixels. The upper
-half of each texture is learned. In the lower half, one copy of the tiles stays normal, and one more
-for each kind of defect gets one defect in every tile. Each method gives a map of the tile, which
-may be smoothed. A value may count as odd if it is high, or if it is far from the median on either
-side: a place without texture is more likely than most. A statistic of the map is the score of the
-tile. Figures are the areas under the
-ROC curve: of tiles, defective against normal ones, and of pixels. The settings, the smoothing and
-the statistic of each method are those that are best on the other two textures.
-
-FOLDER holds photographs of a real surface, in one folder for each kind; NAME is that of the normal
-ones. They are resized to 64 x 64; their logarithm is centred at its median and divided by its
-standard deviation. Half of the normal images are learned, at most 300. Half of the others choose
-the settings, and figures are of the rest.
+The textures brick, grass and gravel of scikit-image are cut into tiles of 64 x 64 pixels. One half
+of each texture is learned, the upper one and then the lower one. In the other half, one copy of the
+tiles stays normal, and one more for each kind of defect gets one defect in every tile. Each method
+gives a map of the tile, which is standardised by the maps of the learned tiles, and may be
+smoothed. Some methods add two maps up. A value may count as odd if it is high, or if it is far from
+the median on either side: a place without texture is more likely than most. A statistic of the map
+is the score of the tile. Figures are the areas under the ROC curve: of tiles, defective against
+normal ones, and of pixels. The settings, the smoothing and the statistic of each method are those
+that are best on the other two textures.
 """
 
 import argparse
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter
-from skimage import data, draw, io, transform
+from skimage import data, draw
 from skimage.feature import multiscale_basic_features
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -38,8 +34,7 @@ from sklearn_calm import ConvGMMFeatures
 TEXTURES = ("brick", "grass", "gravel")
 SIDE = 64
 WIDTHS = (0, 2, 4)  # of the smoothing, in pixels
-N_LEARNED = 300
-METHODS = ("score_map", "PCA", "k-means", "IsolationForest")
+PATCHES = ("5, 32", "5, 256", "9, 32")  # sides and numbers of kernels
 
 
 def tiles_of(texture):
@@ -94,9 +89,10 @@ def _replaced(tile, other, rng):
 DEFECTS = (scratch, blob, smoothed_patch, moved_patch, light)
 
 
-def planted(texture):
+def planted(texture, half):
     """Tiles to learn; tiles to judge, the defects of each (0 is none), and masks of defects."""
-    learned, normal = tiles_of(texture)
+    halves = tiles_of(texture)
+    learned, normal = halves[half], halves[1 - half]
     tiles, kinds, masks = [normal], [np.zeros(len(normal), int)], [np.zeros(normal.shape, bool)]
     for kind, defect in enumerate(DEFECTS, start=1):
         rng = np.random.default_rng(kind)
@@ -120,10 +116,8 @@ def some_rows(rows, most=50_000):
 
 def score_maps(learned, tiles):
     """Maps of score_map by its settings: high where a tile is odd."""
-    kept = {}
-    for normalize, whiten, (patch_size, n_components) in product(
-        (None, "contrast"), (False, True), ((5, 32), (5, 256), (9, 32))
-    ):
+    for normalize, whiten, shape in product((None, "contrast"), (False, True), PATCHES):
+        patch_size, n_components = map(int, shape.split(","))
         features = ConvGMMFeatures(
             n_components,
             patch_size=patch_size,
@@ -135,14 +129,41 @@ def score_maps(learned, tiles):
             tol=0,
             random_state=0,
         )
-        maps = -features.fit(learned).score_map(tiles)
-        yield f"{normalize}, whiten={whiten}, {patch_size}, {n_components}", maps
-        if normalize is None:
-            kept[whiten, patch_size, n_components] = (maps - np.median(maps)) / maps.std()
-    for shape in ((5, 32), (5, 256), (9, 32)):
-        pair = kept[False, *shape], kept[True, *shape]
-        yield f"None, sum of both, {shape[0]}, {shape[1]}", pair[0] + pair[1]
-        yield f"None, larger of both, {shape[0]}, {shape[1]}", np.maximum(*pair)
+        yield f"{normalize}, whiten={whiten}, {shape}", -features.fit(learned).score_map(tiles)
+
+
+LAYERS = {
+    "full": {},
+    "white": {"normalize": None, "reg_covar": 1e-3},
+    "raw": {"normalize": None, "whiten": False},
+}
+LAYERS_TOGETHER = ("full", "raw", "full+raw", "white+raw")
+PIXEL_WIDTHS = ([1, 4], [2, 8])
+
+
+def gaussian_maps(learned, tiles):
+    """Distances (Mahalanobis) of the features of every second pixel from those that are learned."""
+    for widths in PIXEL_WIDTHS:
+        roots = {}
+        for name, options in LAYERS.items():
+            layer = ConvGMMFeatures(
+                16, padding="same", max_iter=6, tol=0, random_state=0, **options
+            ).fit(learned)
+            roots[name] = [_roots(layer, part, widths) for part in (learned, tiles)]
+        for together in LAYERS_TOGETHER:
+            parts = zip(*(roots[name] for name in together.split("+")), strict=True)
+            known, others = map(np.hstack, parts)
+            mean, deviation = known.mean(axis=0), known.std(axis=0) + 1e-6
+            gaussian = LedoitWolf(assume_centered=True).fit((known - mean) / deviation)
+            distances = np.sqrt(gaussian.mahalanobis((others - mean) / deviation))
+            coarse = distances.reshape(-1, SIDE // 2, SIDE // 2)
+            yield f"{together}, {widths}", coarse.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def _roots(layer, tiles, widths):
+    chosen = np.zeros(tiles.shape, bool)
+    chosen[:, 1::2, 1::2] = True
+    return np.sqrt(layer.transform_pixels(tiles, chosen, widths=widths))
 
 
 def pca_maps(learned, tiles):
@@ -176,7 +197,52 @@ def forest_maps(learned, tiles):
         yield f"sigma_max={sigma_max}", np.reshape(scores, tiles.shape)
 
 
-MAPS = dict(zip(METHODS, (score_maps, pca_maps, kmeans_maps, forest_maps), strict=True))
+MAPS = {
+    "score_map": score_maps,
+    "Gaussian": gaussian_maps,
+    "PCA": pca_maps,
+    "k-means": kmeans_maps,
+    "IsolationForest": forest_maps,
+}
+
+
+def sums(first, second):
+    return {f"{a} + {b}": (a, b) for a, b in product(first, second)}
+
+
+_RAW, _WHITE = ([f"score_map: None, whiten={w}, {p}" for p in PATCHES] for w in (False, True))
+_PCA = [f"PCA: {n} components" for n in (4, 16, 32)]
+# The sums of two maps that are tried.
+SUMS = {
+    "score_map, twice": {f"{a} + {b}": (a, b) for a, b in zip(_RAW, _WHITE, strict=True)},
+    "score_map + Gaussian": sums(
+        _WHITE,
+        [f"Gaussian: {t}, {w}" for t in LAYERS_TOGETHER if t != "full" for w in PIXEL_WIDTHS],
+    ),
+    "PCA + k-means": sums(
+        _PCA, [f"k-means: patches of {s}, {n} clusters" for s, n in ((5, 64), (8, 64), (5, 256))]
+    ),
+    "PCA + IsolationForest": sums(_PCA, [f"IsolationForest: sigma_max={s}" for s in (4, 16)]),
+}
+METHODS = (*MAPS, *SUMS)
+
+
+def all_maps(methods, learned, tiles):
+    """Standardised maps of the learned tiles and of the others, by the method and its settings."""
+    needed = {part for method in methods for part in method.replace(", twice", "").split(" + ")}
+    both, found = np.concatenate([learned, tiles]), {}
+    for name in needed:
+        for setting, maps in MAPS[name](learned, both):
+            known = maps[: len(learned)]
+            found[f"{name}: {setting}"] = (maps - known.mean()) / known.std()
+    return found
+
+
+def settings_of(method, maps):
+    """The maps of a method, by setting."""
+    if method in SUMS:
+        return {key: sum(maps[part] for part in parts) for key, parts in SUMS[method].items()}
+    return {key: each for key, each in maps.items() if key.startswith(f"{method}:")}
 
 
 def statistics(maps):
@@ -203,18 +269,18 @@ def areas(scores, kinds):
     return np.array(found)
 
 
-def judged(method, learned, tiles, kinds, masks=None, halves=None):
-    """Areas of every setting: {setting: (of tiles by kind, of pixels)}, for each half if any."""
+def judged(method, maps, n_learned, kinds, masks):
+    """Areas of every setting: of tiles by kind, and of pixels."""
     results = {}
-    for setting, maps in MAPS[method](learned, tiles):
+    for setting, each in settings_of(method, maps).items():
         for width in WIDTHS:
-            smooth = gaussian_filter(maps, (0, width, width)) if width else maps
-            for sides, odd in (("one", smooth), ("both", np.abs(smooth - np.median(smooth)))):
-                pixels = np.nan if masks is None else pixel_area(odd, masks)
+            smooth = gaussian_filter(each, (0, width, width)) if width else each
+            known, others = np.split(smooth, [n_learned])
+            for sides, odd in (("one", others), ("both", np.abs(others - np.median(known)))):
+                pixels = pixel_area(odd, masks)
                 for name, scores in statistics(odd).items():
                     key = f"{setting}; width {width}; sides {sides}; {name}"
-                    parts = [slice(None)] if halves is None else halves
-                    results[key] = [(areas(scores[p], kinds[p]), pixels) for p in parts]
+                    results[key] = areas(scores, kinds), pixels
     return results
 
 
@@ -230,72 +296,51 @@ def report(name, settings, kinds, pixels):
     )
 
 
-def textures(methods):
-    problems = {texture: planted(texture) for texture in TEXTURES}
-    print("kinds:", ", ".join(defect.__name__ for defect in DEFECTS))
-    for method in methods:
-        found = {texture: judged(method, *problems[texture]) for texture in TEXTURES}
-        rows = []
-        for texture in TEXTURES:
-            others = [found[other] for other in TEXTURES if other != texture]
-            best = max(others[0], key=lambda key: sum(o[key][0][0].mean() for o in others))
-            kinds, _ = found[texture][best][0]
-            # Pixels have settings of their own, which the other textures choose as well.
-            finest = max(others[0], key=lambda key: sum(o[key][0][1] for o in others))
-            rows.append((kinds, found[texture][finest][0][1]))
-            report(f"{method} {texture}", best, *rows[-1])
-        kinds, pixels = (np.mean(part, axis=0) for part in zip(*rows, strict=True))
-        report(method, "mean of the textures", kinds, pixels)
-        if method == "score_map":
-            report_options(found)
-
-
-def report_options(found):
-    """The best figure of each setting, over widths and statistics: mean of the textures."""
-    best = {}
-    for key in found[TEXTURES[0]]:
-        setting = key.split(";")[0]
-        mean = np.mean([found[texture][key][0][0].mean() for texture in TEXTURES])
-        best[setting] = max(best.get(setting, (0, "")), (mean, key.partition("; ")[2]))
-    for setting, (mean, key) in best.items():
-        print(f"    {setting:30} {mean:.3f} [{key}]")
-
-
-def photographs(folder, normal):
-    """Learned images, images to judge, their kinds, and two halves of these."""
-    names = [normal, *sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name != normal)]
-    images, kinds = [], []
-    for kind, name in enumerate(names):
-        for path in sorted((folder / name).rglob("*.jpg")):
-            images.append(transform.resize(io.imread(path, as_gray=True), (SIDE, SIDE)))
-            kinds.append(kind)
-    print("kinds:", ", ".join(names[1:]))
-    X, kinds = np.log(np.asarray(images) / np.max(images) + 0.02), np.asarray(kinds)
-    X -= np.median(X, axis=(1, 2), keepdims=True)
-    X = (X / X.std(axis=(1, 2), keepdims=True)).astype(np.float32)
-    order = np.random.default_rng(0).permutation(len(X))
-    learned = order[kinds[order] == 0][: min(N_LEARNED, (kinds == 0).sum() // 2)]
-    rest = np.setdiff1d(order, learned)
-    rest = np.random.default_rng(1).permutation(rest)
-    halves = np.arange(0, len(rest), 2), np.arange(1, len(rest), 2)
-    return X[learned], X[rest], kinds[rest], None, halves
+def best_on_others(found, texture, measure):
+    """The setting that is best on the other textures."""
+    others = [found[other] for other in TEXTURES if other != texture]
+    return max(others[0], key=lambda key: sum(measure(other[key]) for other in others))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--real", type=Path, metavar="FOLDER")
-    parser.add_argument("--normal", metavar="NAME")
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
-    arguments = parser.parse_args()
+    methods = parser.parse_args().methods
     print(machine())
-    if arguments.real is None:
-        textures(arguments.methods)
-        return
-    problem = photographs(arguments.real, arguments.normal)
-    for method in arguments.methods:
-        found = judged(method, *problem)
-        best = max(found, key=lambda key: found[key][0][0].mean())
-        report(method, best, *found[best][1])
+    print("kinds:", ", ".join(defect.__name__ for defect in DEFECTS))
+    rows, options = {method: [] for method in methods}, {}
+    for half in (0, 1):
+        found = {method: {} for method in methods}
+        for texture in TEXTURES:
+            learned, tiles, kinds, masks = planted(texture, half)
+            maps = all_maps(methods, learned, tiles)
+            for method in methods:
+                found[method][texture] = judged(method, maps, len(learned), kinds, masks)
+        for method, areas_of in found.items():
+            for texture in TEXTURES:
+                best = best_on_others(areas_of, texture, lambda pair: pair[0].mean())
+                # Pixels have settings of their own, which the other textures choose as well.
+                finest = best_on_others(areas_of, texture, lambda pair: pair[1])
+                rows[method].append((areas_of[texture][best][0], areas_of[texture][finest][1]))
+                report(f"{method} {texture}", best, *rows[method][-1])
+        note_options(options, found)
+    for method, parts in rows.items():
+        kinds, pixels = (np.mean(part, axis=0) for part in zip(*parts, strict=True))
+        report(method, "mean of textures and halves", kinds, pixels)
+    for setting, figures in options.items():
+        print(f"    {setting:60} {np.mean(figures):.3f}")
+
+
+def note_options(options, found):
+    """The best figure of each setting of score_map, over smoothings and statistics."""
+    for method in ("score_map", "score_map, twice"):
+        best = {}
+        for key in found.get(method, {}).get(TEXTURES[0], ()):
+            setting = key.split(";")[0]
+            mean = np.mean([found[method][texture][key][0].mean() for texture in TEXTURES])
+            best[setting] = max(best.get(setting, 0), mean)
+        for setting, figure in best.items():
+            options.setdefault(setting, []).append(figure)
 
 
 if __name__ == "__main__":
