@@ -181,12 +181,31 @@ class StripedPatches(Patches):
         map_row : ndarray of shape (n, columns, K)
             Overwritten by the next.
         """
+        each = slices(self.geometry.map_shape[0], 1)
+        for band in self.correlate_bands(kernels, bias, each):
+            yield band[0, ...]
+
+    def correlate_bands(self, kernels, bias, bands):
+        """The same for bands of several rows of the map, slices of at most the length of the first.
+
+        Yields
+        ------
+        band : ndarray of shape (rows, n, columns, K)
+            Overwritten by the next.
+        """
         columns, blocks = self._with_unit(kernels, bias), self.blocks
-        n_rows, *shape = self.geometry.maps_shape(self.images.shape[0], kernels.shape[0])
-        map_row = self.scratch.empty("map_row", (blocks.shape[1], shape[-1]), self.images)
-        for y in range(n_rows):
-            product = matmul_into(map_row, blocks[self._number(y), ...], columns)
-            yield array_namespace(product).reshape(product, tuple(shape))
+        _, *shape = self.geometry.maps_shape(self.images.shape[0], kernels.shape[0])
+        most = bands[0].stop - bands[0].start
+        memory = self.scratch.empty("band", (most, blocks.shape[1], shape[-1]), self.images)
+        for rows in bands:
+            products = memory[: rows.stop - rows.start, ...]
+            if isinstance(products, np.ndarray) and self.order is None:
+                np.matmul(blocks[rows], columns, out=products)
+            else:
+                for y in range(rows.start, rows.stop):
+                    block = blocks[self._number(y), ...]
+                    matmul_into(products[y - rows.start, ...], block, columns)
+            yield array_namespace(products).reshape(products, (products.shape[0], *shape))
 
     def correlate_at(self, positions, kernels, bias):
         """`correlate` at a few positions, as `gather` takes them: (m, K). NumPy only."""

@@ -23,12 +23,14 @@ from sklearn_calm._arrays.namespace import (
     minimum_into,
     rectify,
 )
-from sklearn_calm._convolution.geometry import even_edges
+from sklearn_calm._convolution.geometry import slices
 from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._convolution.windows import LOG_ZERO, Windows
 
 # Output rows that are added to the regions by one product: fewer take longer, more take memory.
 ROWS_TOGETHER = 8
+# Scores that are worked on at once. Shorter calls make threads wait for the interpreter.
+BAND_BYTES = 2**20
 # Weights below e^-44, or 1e-19, are less than the rounding error of any sum of weights.
 LEAST_LOG_WEIGHT = -44.0
 # A region with less than this share of its weight at positions used has nothing.
@@ -134,13 +136,30 @@ def pool(maps, pooler, used=None):
     return pooler.pooling.reduce(maps, pooler.windows, used)
 
 
-def pool_rectified(rows, scale, pooler, used=None):
+def _groups_of_rows(n_rows):
+    """Slices of the rows that are added to the regions together; the first is a longest."""
+    n_groups = -(-n_rows // ROWS_TOGETHER)
+    return slices(n_rows, -(-n_rows // n_groups))
+
+
+def bands_of_rows(n_rows, row_bytes):
+    """Bands of the rows of a map, as `pool_rectified` takes them: slices, the first a longest."""
+    most = max(1, BAND_BYTES // row_bytes)
+    return [
+        slice(start, min(start + most, group.stop))
+        for group in _groups_of_rows(n_rows)
+        for start in range(group.start, group.stop, most)
+    ]
+
+
+def pool_rectified(bands, scale, pooler, used=None):
     """Mean of what is positive over each region of a grid (eq. 20), and of what is negative (29).
 
     Parameters
     ----------
-    rows : iterable of ndarrays of shape (n, columns, K)
-        The maps of the folded layer, one output row after the other. Each is overwritten.
+    bands : iterable of ndarrays of shape (rows, n, columns, K)
+        The maps of the folded layer, one band of rows after the other, none of them longer than
+        the first: single rows, or `bands_of_rows`. Each is overwritten.
     scale : ndarray of shape (rows, n, columns)
         Positive factor by which the maps have yet to be multiplied.
     pooler : Pooler
@@ -153,10 +172,10 @@ def pool_rectified(rows, scale, pooler, used=None):
         Ordered as those of `pool`. Of both polarities there are 2 K of each region, the positive
         ones of all components first.
     """
-    rows, windows = _rectified(rows, pooler.both), pooler.windows
+    bands, windows = _rectified(bands, pooler.both), pooler.windows
     if used is None:
-        return _mean_of_rows(rows, scale, windows)
-    return _of_what_is_there(_mean_of_rows(rows, scale * used, windows), windows, used)
+        return _mean_of_bands(bands, scale, windows)
+    return _of_what_is_there(_mean_of_bands(bands, scale * used, windows), windows, used)
 
 
 def _shares(windows, used):
@@ -185,18 +204,19 @@ def _without(maps, used):
     return maps
 
 
-def _rectified(rows, both):
-    """Each row as `_mean_of_rows` takes it: what is positive, and with `both` what is negative."""
-    zeros = negative = None
-    for row in rows:
+def _rectified(bands, both):
+    """Bands as `_mean_of_bands` takes them: what is positive, and with `both` what is negative."""
+    zeros = memory = None
+    for band in bands:
+        n_rows = band.shape[0]
         if zeros is None:
-            zeros = array_namespace(row).zeros_like(row)
-            negative = empty(row.shape, row) if both else None
+            zeros = array_namespace(band).zeros_like(band)
+            memory = empty(band.shape, band) if both else None
         if both:
-            minimum_into(negative, row, zeros)
-            yield (rectify(row, zeros), 1), (negative, -1)
+            negative = minimum_into(memory[:n_rows, ...], band, zeros[:n_rows, ...])
+            yield (rectify(band, zeros[:n_rows, ...]), 1), (negative, -1)
         else:
-            yield ((rectify(row, zeros), 1),)
+            yield ((rectify(band, zeros[:n_rows, ...]), 1),)
 
 
 def pool_symmetry(features, pooler, n_kernels):
@@ -252,37 +272,42 @@ def tempered(layer):
 
 
 def _mean(maps, windows, used=None):
-    rows = (((maps[y, ...], 1),) for y in range(maps.shape[0]))
+    rows = (((maps[y : y + 1, ...], 1),) for y in range(maps.shape[0]))
     if used is not None:
-        return _of_what_is_there(_mean_of_rows(rows, used, windows), windows, used)
-    return _mean_of_rows(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
+        return _of_what_is_there(_mean_of_bands(rows, used, windows), windows, used)
+    return _mean_of_bands(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
 
 
-def _mean_of_rows(rows, scale, windows):
+def _mean_of_bands(bands, scale, windows):
     """Weighted mean over each region.
 
     Parameters
     ----------
-    rows : iterable of sequences of (ndarray of shape (n, columns, K), sign)
-        The parts of each row of the maps: those of a region follow one another in the features.
+    bands : iterable of sequences of (ndarray of shape (rows, n, columns, K), sign)
+        The parts of each band of rows of the maps: those of a region follow one another in the
+        features.
     scale : ndarray of shape (rows, n, columns)
         What the maps have yet to be multiplied by.
     windows : Windows
     """
     xp, (n_rows, n, _) = array_namespace(scale), scale.shape
     row_weights, column_weights = (like(weights, scale) for weights in windows.weights)
-    sums, rows = None, iter(rows)
-    for top, bottom in pairwise(even_edges(n_rows, -(-n_rows // ROWS_TOGETHER))):
-        for y, parts in zip(range(top, bottom), rows, strict=False):
+    sums, bands = None, iter(bands)
+    for group in _groups_of_rows(n_rows):
+        y, top, bottom = group.start, group.start, group.stop
+        while y < bottom:
+            parts = next(bands)
             if sums is None:
-                shape = (len(parts), n, column_weights.shape[0], parts[0][0].shape[2])
+                shape = (len(parts), n, column_weights.shape[0], parts[0][0].shape[3])
                 sums_of_rows = empty((ROWS_TOGETHER, *shape), scale)
                 shape = (row_weights.shape[0], math.prod(shape))
                 sums = xp.zeros(shape, dtype=scale.dtype, device=scale.device)
-            # One product scales a row and adds up its columns.
-            weights = column_weights * scale[y, :, None, :]
+            end = y + parts[0][0].shape[0]
+            # One product scales the rows and adds up their columns.
+            weights = column_weights * scale[y:end, :, None, :]
             for i, (part, sign) in enumerate(parts):
-                matmul_into(sums_of_rows[y - top, i, ...], sign * weights, part)
+                matmul_into(sums_of_rows[y - top : end - top, i, ...], sign * weights, part)
+            y = end
         # Most regions do not reach most rows.
         reached = np.flatnonzero(windows.log_rows[:, top:bottom].max(axis=1) > LEAST_LOG_WEIGHT)
         if not len(reached):

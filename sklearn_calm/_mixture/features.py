@@ -2,8 +2,15 @@
 
 import math
 
-from sklearn_calm._arrays.namespace import array_namespace, copied, rectify
-from sklearn_calm._convolution.pooling import pool, pool_rectified, pool_symmetry, tied_maps
+from sklearn_calm._arrays.namespace import array_namespace, copied, numpy_dtype, rectify
+from sklearn_calm._convolution.patches import StripedPatches
+from sklearn_calm._convolution.pooling import (
+    bands_of_rows,
+    pool,
+    pool_rectified,
+    pool_symmetry,
+    tied_maps,
+)
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import cell_log_likelihoods, log_likelihoods
 from sklearn_calm._mixture.model import log_joint
@@ -101,14 +108,18 @@ def _rectified_features(patches, layer, pooler):
     n_rows, n_columns = patches.geometry.map_shape
     xp, images = array_namespace(patches.images), patches.images
     scale = xp.ones((n_rows, images.shape[0], n_columns), dtype=images.dtype, device=images.device)
-    if pools_by_row(layer, pooler):
-        map_rows = patches.correlate_rows(*layer.parts_for(patches))
+    if isinstance(patches, StripedPatches):
+        n_scores = images.shape[0] * n_columns * layer.bias.shape[0]
+        bands = bands_of_rows(n_rows, n_scores * numpy_dtype(images).itemsize)
+        maps = patches.correlate_bands(layer.kernels, layer.bias, bands)
         if patches.deviation is not None:
             scale = 1 / patches.deviation
+    elif layer.is_striped:  # with missing values
+        maps = (row[None, ...] for row in patches.correlate_rows(*layer.parts_for(patches)))
     else:
-        maps = log_joint(patches, layer)
-        map_rows = (maps[y, ...] for y in range(n_rows))
-    return pool_rectified(map_rows, scale, pooler, patches.used)
+        whole = log_joint(patches, layer)
+        maps = (whole[y : y + 1, ...] for y in range(n_rows))
+    return pool_rectified(maps, scale, pooler, patches.used)
 
 
 def batch_log_likelihoods(image_rows, images, layer, noise_variance):

@@ -6,7 +6,7 @@ from _geometries import floors, geometries, make_images, seeds, twin_patches
 from _twins import FLOOR, GEOMETRIES, HEIGHT, WIDTH, patch_types
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.fourier import FourierPatches
-from sklearn_calm._convolution.geometry import PatchGeometry
+from sklearn_calm._convolution.geometry import PatchGeometry, slices
 from sklearn_calm._convolution.moments import centred
 from sklearn_calm._convolution.patches import StripedPatches
 
@@ -78,6 +78,9 @@ def test_rows_are_those_of_correlate_times_the_deviation(geometry, floor):
         expected *= patches.deviation[..., None]
     for map_row, literal in zip(patches.correlate_rows(kernels, bias), expected, strict=True):
         assert_allclose(map_row, literal, rtol=1e-9, atol=1e-11)
+    bands = slices(len(expected), 2)
+    for band, rows in zip(patches.correlate_bands(kernels, bias, bands), bands, strict=True):
+        assert_allclose(band, expected[rows], rtol=1e-9, atol=1e-11)
 
 
 @geometries

@@ -3,7 +3,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 import _reference
-from sklearn_calm._convolution.pooling import POOLINGS, Pooler, pool, pool_rectified
+from sklearn_calm._convolution.pooling import (
+    BAND_BYTES,
+    POOLINGS,
+    Pooler,
+    bands_of_rows,
+    pool,
+    pool_rectified,
+)
 from sklearn_calm._convolution.windows import Windows
 
 WHOLE = [name for name, pooling in POOLINGS.items() if not pooling.rectified]
@@ -24,6 +31,11 @@ windows = pytest.mark.parametrize(
 
 def make_pooler(pooling, window, width, grid, map_shape, both=False):
     return Pooler(POOLINGS[pooling], Windows.from_grid(window, width, grid, map_shape), both)
+
+
+def bands_of(maps, most):
+    """The maps (rows, n, columns, K) in bands of at most so many rows, as they are pooled."""
+    return [maps[rows] for rows in bands_of_rows(len(maps), BAND_BYTES // most)]
 
 
 def literal(maps, pooling, grid, window, width, both=False):
@@ -50,13 +62,15 @@ def test_pooling_is_that_of_the_twin(pooling, window, width, grid, map_shape, se
 @grids
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("both", [False, True])
-def test_triangle_pooling_is_that_of_the_twin(window, width, grid, map_shape, dtype, both):
+@pytest.mark.parametrize("longest", [1, 3, 8])
+def test_triangle_pooling_is_that_of_the_twin(window, width, grid, map_shape, dtype, both, longest):
     rng = np.random.default_rng(3)
     joint = rng.normal(size=(2, *map_shape, 3)) * 3
     scale = rng.uniform(0.3, 3, size=(2, *map_shape)).transpose(1, 0, 2).astype(dtype)
     maps = (joint - joint.mean(axis=-1, keepdims=True)).transpose(1, 0, 2, 3).astype(dtype)
     pooler = make_pooler("triangle", window, width, grid, map_shape, both)
-    features = pool_rectified(maps / scale[..., None], scale, pooler)
+    bands = bands_of(maps / scale[..., None], longest)
+    features = pool_rectified(bands, scale, pooler)
     assert features.dtype == dtype
     rtol = 1e-5 if dtype == np.float32 else 1e-11
     expected = literal(joint, "triangle", grid, window, width, both)
@@ -121,7 +135,7 @@ def test_positive_less_negative_is_the_mean(window, width, grid, map_shape, seed
     maps = np.random.default_rng(seed).normal(size=(map_shape[0], 2, map_shape[1], 3))
     scale = np.ones(maps.shape[:3])
     both = make_pooler("triangle", window, width, grid, map_shape, both=True)
-    features = pool_rectified(maps.copy(), scale, both).reshape(2, -1, 2, 3)
+    features = pool_rectified(bands_of(maps.copy(), 1), scale, both).reshape(2, -1, 2, 3)
     means = pool(maps.copy(), make_pooler("mean", window, width, grid, map_shape))
     difference = features[:, :, 0] - features[:, :, 1]
     assert_allclose(difference.reshape(2, -1), means, rtol=1e-10, atol=1e-12)
