@@ -1,6 +1,6 @@
 """Seconds of EM on MNIST: ours, dense convolutions in torch, and the bare matrix product.
 
-    python tests/benchmarks/em_pass.py --data FOLDER [--n-images 60000] [--repeat 5] [--fifteen]
+    python tests/benchmarks/em_pass.py --data FOLDER [--n-images 60000] [--repeat 5]
 
 FOLDER holds mnist.npz. 64 kernels of 20 x 20, padding 2, all cores, once at the paper's literal
 setting (noise variance 1, uniform weights) and once with both learned. Every contender goes on from
@@ -23,10 +23,11 @@ from timing import compare, machine, report
 
 from sklearn_calm import ConvGMMFeatures
 from sklearn_calm._arrays.execution import Execution, Workers
+from sklearn_calm._arrays.namespace import find_placement
 from sklearn_calm._arrays.scratch import Scratch
-from sklearn_calm._batches import batch_size_of
+from sklearn_calm._batches import batch_size_of, workers_of
 from sklearn_calm._convolution.geometry import PatchGeometry
-from sklearn_calm._images.reader import Images
+from sklearn_calm._images.reader import Images, home_of
 from sklearn_calm._mixture.history import History
 from sklearn_calm._mixture.starting import prepare, start
 from sklearn_calm._mixture.stepwise import stepwise_stage
@@ -34,12 +35,13 @@ from sklearn_calm._mixture.training import EM, Options, run
 from sklearn_calm._state import parameters_of
 
 
-def ours(X, features, learned):
+def ours(X, features, learned, backend="numpy"):
     """A function that makes one pass."""
-    images = Images(X, features._model.geometry)
+    placement = find_placement(backend, home_of(X))
+    images = Images(X, features._model.geometry, placement=placement)
     options = Options(learned, "auto" if learned else 1.0)
     batch_size = batch_size_of(features, images, features.n_components)
-    execution = Execution(Workers(), batch_size, Scratch())
+    execution = Execution(workers_of(features, images), batch_size, Scratch())
     em = EM(images, features._model, options, execution, check_random_state(0))
     em.energy = 1e6
     parameters = parameters_of(features, images.geometry)
@@ -145,6 +147,7 @@ def main():
     parser.add_argument("--data", default=".data", metavar="FOLDER")
     parser.add_argument("--n-images", type=int, default=60000)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--settings", nargs="*", default=["literal", "learned"])
     parser.add_argument("--fifteen", action="store_true")
     args = parser.parse_args()
 
@@ -154,12 +157,13 @@ def main():
     if args.fifteen:
         fifteen(X, args.repeat)
         return
-    for learned in (False, True):
+    for learned in [setting == "learned" for setting in args.settings]:
         options = {"learn_weights": True, "noise_variance": "auto"} if learned else {}
         features = ConvGMMFeatures(**{**PAPER, **options}, max_iter=5, tol=0, random_state=0)
         features.fit(X[:6000])
         contenders = {
             "ours": ours(X, features, learned),
+            'ours, backend="torch:cpu"': ours(X, features, learned, "torch:cpu"),
             "torch, dense, images as channels": dense(DenseTorchEM, X, features, learned),
             "torch, dense, grouped": dense(GroupedTorchEM, X, features, learned),
             "product": product(len(X), features),

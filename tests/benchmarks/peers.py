@@ -57,6 +57,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         n_patches=400_000,
         ridge=0.1,
         padding=0,
+        batch_size=4096,
         seed=0,
     ):
         self.n_clusters = n_clusters
@@ -66,6 +67,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         self.n_patches = n_patches
         self.ridge = ridge
         self.padding = padding
+        self.batch_size = batch_size
         self.seed = seed
 
     def fit(self, X, y=None):
@@ -77,7 +79,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         variances, axes = np.linalg.eigh(np.cov(patches - self.mean_, rowvar=False))
         self.whitener_ = ((axes / np.sqrt(variances + self.ridge)) @ axes.T).astype(np.float32)
         self.kmeans_ = MiniBatchKMeans(
-            self.n_clusters, batch_size=4096, n_init=1, random_state=self.seed
+            self.n_clusters, batch_size=self.batch_size, n_init=1, random_state=self.seed
         ).fit(self._whiten(patches))
         return self
 

@@ -3,7 +3,7 @@
     pip install -e '.[bench]'
     python tests/benchmarks/speed.py --data FOLDER [--sections NAME ...] [--repeat 5] [--plot FILE]
 
-FOLDER holds mnist.npz and fashion.npz. Contenders take turns in one process; tables give medians,
+FOLDER holds fashion.npz and cifar10.npz. Contenders take turns in one process; tables give medians,
 the spread, and ratios to the first row. All have all cores. The sections:
 
 limits     log joint, and all of `transform`, against the product alone: sgemm of the same shapes,
@@ -12,19 +12,26 @@ fit        a default fit, against k-means and Gaussian mixtures of scikit-learn 
 transform  against scattering and k-means features, as many features each
 rivals     `transform` against the same layer in PyTorch and in ONNX Runtime (needs the extras torch
            and onnx, and onnxruntime)
-search     a grid search, whose candidates run side by side
+kernels    passes and fits with many kernels; 1600, against MiniBatchKMeans to the same accuracy of
+           ridge regression on images that were held out
+search     a grid search, whose candidates run side by side, and the same of k-means features
+start      imports, fits of few images, and calls on one image
 growth     with the number of images, kernels, threads, and the size of patches
 memory     peak beyond the input, of fits to memory maps of 60000 and of 1000000 images
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
+import time
 import tracemalloc
 import warnings
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from linear import NormalEquations, standardized
 from peers import KMeansFeatures, Scattering
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeClassifier
@@ -40,7 +47,6 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._batches import batch_size_of
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.model import log_joint
-from sklearn_calm._validation import find_pooler
 
 # Images, shape, patch size, options: as in the paper, and with the defaults.
 PAPER_LIKE = {"assignment": "image", "normalize": None, "whiten": False, "pooling": "logsumexp"}
@@ -165,21 +171,26 @@ def transform(args):
 
 # Images for 64 kernels (fewer for more), shape, patch size, numbers of kernels.
 RIVALS = {
-    "5 x 5 grey": (500, (28, 28, 1), 5, (64, 248, 1000)),
-    "7 x 7 grey": (500, (28, 28, 1), 7, (64, 248, 1000)),
-    "6 x 6 colour": (250, (32, 32, 3), 6, (64, 248, 1000)),
-    "15 x 15 colour, 96 x 96": (10, (96, 96, 3), 15, (64,)),
-    "5 x 5 colour, 224 x 224": (5, (224, 224, 3), 5, (64,)),
+    "5 x 5 grey": (2400, (28, 28, 1), 5, (64, 248, 1000)),
+    "7 x 7 grey": (2400, (28, 28, 1), 7, (64, 248, 1000)),
+    "6 x 6 colour": (1200, (32, 32, 3), 6, (64, 248, 1000)),
+    "15 x 15 colour, 96 x 96": (30, (96, 96, 3), 15, (64,)),
+    "5 x 5 colour, 224 x 224": (24, (224, 224, 3), 5, (64,)),
     "5 x 5 colour, 2000 x 3000": (1, (2000, 3000, 3), 5, (64,)),
 }
 
 
 def rivals(args):
-    print(f"\n{'seconds; ratio of the best rival to ours':52}", end="")
-    print(f"{'ours':>8}{'eager':>8}{'last':>8}{'compile':>9}{'onnx':>8}{'ratio':>7}")
+    from torch_layer import forget_compiled
+
+    print(f"\n{'seconds, medians; best rival / ours, least, most':50}", end="")
+    print("".join(f"{kind:>9}" for kind in ("ours", *RIVAL_KINDS.values(), "ratio", "", "")))
     found = {}
     for name, (n, shape, patch_size, numbers) in RIVALS.items():
+        if not any(part in name for part in args.shapes):
+            continue
         for n_components in numbers:
+            forget_compiled()
             for window in ("box", "gaussian"):
                 n_images = max(1, n * 64 // n_components)
                 found[name, n_components, window] = _rival_row(
@@ -192,24 +203,12 @@ def rivals(args):
 
 
 def _rival_row(title, X, features, repeat):
-    import onnxruntime
-    from torch_layer import torch_contenders
+    from torch_layer import onnx_contender, torch_contenders
 
-    from sklearn_calm.onnx import to_onnx
-
-    model = features.fit(X[:200])._model
-    windows = find_pooler(features, model.geometry.map_shape, model.symmetry).windows
-    session = onnxruntime.InferenceSession(to_onnx(features, X[:1]).SerializeToString())
-    name, step = session.get_inputs()[0].name, max(1, min(64, 2**24 // X[0].size // 64))
-    parts = [X[start : start + step] for start in range(0, len(X), step)]
-
-    def onnx():
-        return np.concatenate([session.run(None, {name: part})[0] for part in parts])
-
+    features.fit(X[:200])
     contenders = {"ours": partial(features.transform, X)}
-    contenders |= torch_contenders(features, windows.weights, X) | {"onnx": onnx}
-    expected = features.transform(X[:4])
-    seconds = {}
+    contenders |= torch_contenders(features, X) | {"onnx": onnx_contender(features, X)}
+    expected = features.transform(X)
     for kind, function in list(contenders.items()):
         try:
             found = function()
@@ -217,34 +216,120 @@ def _rival_row(title, X, features, repeat):
             print(f"  {kind} does not run: {type(error).__name__}")
             del contenders[kind]
             continue
-        np.testing.assert_allclose(found[:4], expected, rtol=1e-2, atol=1e-3 * expected.max())
-    seconds = {kind: np.median(each) for kind, each in compare(contenders, repeat).items()}
-    best = min(value for kind, value in seconds.items() if kind != "ours")
-    row = [seconds.get(kind, np.nan) for kind in ("ours", *RIVAL_KINDS)]
-    print(f"  {title:50}" + "".join(f"{value:8.3f}" for value in row) + f"{best / row[0]:8.1f}")
-    return best / seconds["ours"]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    seconds = compare(contenders, repeat)
+    medians = {kind: np.median(seconds.get(kind, np.nan)) for kind in ("ours", *RIVAL_KINDS)}
+    best = min((kind for kind in seconds if kind != "ours"), key=medians.get)
+    ratios = np.divide(seconds[best], seconds["ours"])
+    ratio = medians[best] / medians["ours"]
+    row = "".join(f"{value:9.3f}" for value in medians.values())
+    print(f"  {title:48}{row}{ratio:9.1f}{ratios.min():9.1f}{ratios.max():9.1f}", flush=True)
+    return ratio
 
 
-RIVAL_KINDS = ("torch, eager", "torch, eager, channels last", "torch.compile", "onnx")
+RIVAL_KINDS = {
+    "torch, eager": "eager",
+    "torch, eager, channels last": "last",
+    "torch.compile": "compile",
+    "onnx": "onnx",
+}
+
+
+def kernels(args):
+    """Processor time, since several threads do not help k-means and EM alike."""
+    with np.load(Path(args.data) / "cifar10.npz") as parts:
+        X, y = parts["X_train"], parts["y_train"]
+    title = "CIFAR-10, 400000 patches of 5 x 5, processor time"
+    print(f"\n{title:50}{'pass s':>9}{'fit s':>8}{'passes':>8}")
+    for n_components in (64, 256, 1024):
+        one, five = (ours(n_components, max_iter=n, tol=0) for n in (1, 5))
+        default = ours(n_components)
+        times = {"one": partial(one.fit, X), "five": partial(five.fit, X)}
+        times["default"] = partial(default.fit, X)
+        found = compare(times, args.repeat, time.process_time)
+        seconds = {kind: np.median(each) for kind, each in found.items()}
+        a_pass = (seconds["five"] - seconds["one"]) / 4
+        print(
+            f"  {n_components:<48}{a_pass:9.3f}{seconds['default']:8.2f}{default.n_iter_:8}",
+            flush=True,
+        )
+
+    boxes = {"patch_size": 6, "padding": 0, "pool_grid": 2, "pool_window": "box"}
+    layers = {
+        "ours, defaults": ours(1600, **boxes),
+        "ours, tol=0.1": ours(1600, **boxes, tol=0.1),
+        "MiniBatchKMeans, batch_size=1024": KMeansFeatures(1600, pool_grid=2, batch_size=1024),
+        "MiniBatchKMeans, batch_size=4096": KMeansFeatures(1600, pool_grid=2),
+    }
+    fits = {name: partial(layer.fit, X) for name, layer in layers.items()}
+    seconds = compare(fits, args.repeat, time.process_time)
+    report("CIFAR-10, 1600 kernels of 6 x 6, processor time", seconds)
+    for name, layer in layers.items():
+        found = _held_out_accuracy(layer, (X[:6000], y[:6000]), (X[-3000:], y[-3000:]))
+        print(f"  {name:42}{found:9.4f} held out", flush=True)
+
+
+def _held_out_accuracy(layer, train, held_out):
+    """Of ridge regression on the roots of features, with the best penalty."""
+    (X, y), (X_held, y_held) = train, held_out
+    F, held = standardized(layer.transform(X), layer.transform(X_held), root=True)
+    ridge = NormalEquations(F.shape[1]).add(F, y)
+    found = [held @ ridge.solve(exponent) for exponent in (-4, -3, -2, -1, 0, 1, 2)]
+    return max((scores.argmax(axis=1) == y_held).mean() for scores in found)
 
 
 def search(args):
-    X = load(args, "fashion")[:4000]
+    X = load(args, "fashion")[:2000]
     with np.load(Path(args.data) / "fashion.npz") as parts:
-        y = parts["y_train"][:4000]
+        y = parts["y_train"][:2000]
 
-    def searched(n_jobs, inner):
-        pipeline = make_pipeline(ours(n_jobs=inner), StandardScaler(), RidgeClassifier(1e3))
-        grid = {"convgmmfeatures__n_components": [32, 64, 128]}
+    def searched(layer, name, n_jobs):
+        pipeline = make_pipeline(layer, StandardScaler(), RidgeClassifier(1e3))
+        grid = {f"{type(layer).__name__.lower()}__{name}": [32, 64, 128]}
         return partial(GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs).fit, X, y)
 
+    kmeans = KMeansFeatures(patch_size=5)
     contenders = {
-        "6 fits and a last one, one after the other": searched(1, None),
-        "GridSearchCV(n_jobs=2)": searched(2, None),
-        "GridSearchCV(n_jobs=2), 2 threads in each": searched(2, 2),
+        "ours, 6 fits and a last one, in turn": searched(ours(), "n_components", 1),
+        "ours, GridSearchCV(n_jobs=2)": searched(ours(), "n_components", 2),
+        "ours, the same, 2 threads in each": searched(ours(n_jobs=2), "n_components", 2),
+        "MiniBatchKMeans, in turn": searched(kmeans, "n_clusters", 1),
+        "MiniBatchKMeans, GridSearchCV(n_jobs=2)": searched(kmeans, "n_clusters", 2),
     }
     compare(contenders, 1)  # starts the workers
-    report("Fashion-MNIST, 4000 images", compare(contenders, args.repeat))
+    report("Fashion-MNIST, 2000 images", compare(contenders, args.repeat))
+
+
+def start(args):
+    def imported(modules):
+        return partial(subprocess.run, [sys.executable, "-c", f"import {modules}"], check=True)
+
+    modules = ("sklearn_calm", "sklearn.mixture, sklearn.cluster", "numpy")
+    compare({name: imported(name) for name in modules}, 1)  # reads the files
+    report("import", compare({name: imported(name) for name in modules}, args.repeat))
+    X = load(args, "fashion")
+    kmeans = KMeansFeatures(64, patch_size=5)
+    for n in (100, 1000):
+        fits = {"ours": partial(ours().fit, X[:n])}
+        fits["MiniBatchKMeans, 400000 patches"] = partial(kmeans.fit, X[:n])
+        report(f"fit, Fashion-MNIST, {n} images", compare(fits, args.repeat))
+    _report_one_image(ours().fit(X[:1000]), kmeans, X[:1].astype(np.float32), args.repeat)
+
+
+def _report_one_image(features, kmeans, image, repeat):
+    from torch_layer import onnx_contender, torch_contenders
+
+    contenders = {"ours": partial(features.transform, image)}
+    contenders |= torch_contenders(features, image[..., None])
+    contenders |= {"onnx": onnx_contender(features, image[..., None])}
+    contenders["k-means"] = partial(kmeans.transform, image)
+
+    def repeated(function):
+        return lambda: [function() for _ in range(1000)]
+
+    thousand = {name: repeated(function) for name, function in contenders.items()}
+    compare(contenders, 1)  # compiles
+    report("transform, one image, 1000 times", compare(thousand, repeat))
 
 
 def growth(args):
@@ -339,7 +424,9 @@ SECTIONS = {
     "fit": fit,
     "transform": transform,
     "rivals": rivals,
+    "kernels": kernels,
     "search": search,
+    "start": start,
     "growth": growth,
     "memory": memory,
 }
@@ -351,6 +438,9 @@ def main():
     parser.add_argument("--data", default=".data", metavar="FOLDER")
     parser.add_argument("--sections", nargs="*", default=list(SECTIONS), choices=list(SECTIONS))
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument(
+        "--shapes", nargs="*", default=[""], help="parts of the names of the rows of rivals to run"
+    )
     parser.add_argument("--plot", metavar="FILE", help="needs limits, transform and growth")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)

@@ -18,18 +18,23 @@ def machine():
     return f"{versions}, {os.cpu_count()} cores, {platform.machine()}"
 
 
-def seconds_of(function):
-    started = time.perf_counter()
+def seconds_of(function, clock=time.perf_counter):
+    started = clock()
     function()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def compare(contenders, repeat):
-    """Seconds of each contender, (repeat,) each, taken in turns."""
+# Threads of OpenMP and of ONNX Runtime keep their cores busy for a while after they worked.
+REST = 0.2
+
+
+def compare(contenders, repeat, clock=time.perf_counter):
+    """Seconds of each contender by a clock, (repeat,) each, taken in turns."""
     seconds = {name: [] for name in contenders}
     for _ in range(repeat):
         for name, function in contenders.items():
-            seconds[name].append(seconds_of(function))
+            time.sleep(REST)
+            seconds[name].append(seconds_of(function, clock))
     return seconds
 
 

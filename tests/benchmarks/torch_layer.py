@@ -1,8 +1,13 @@
-"""The fitted layer as a PyTorch module, a rival for the speed of `transform`."""
+"""The fitted layer in PyTorch and in ONNX Runtime, rivals for the speed of `transform`."""
 
+import numpy as np
+import onnxruntime
 import torch
 from torch import nn
 from torch.nn import functional
+
+from sklearn_calm._validation import find_pooler
+from sklearn_calm.onnx import to_onnx
 
 
 class TorchLayer(nn.Module):
@@ -12,22 +17,21 @@ class TorchLayer(nn.Module):
     ----------
     features : ConvGMMFeatures
         Fitted, with a `padding_mode` that reflects or is constant.
-    windows : sequence of two ndarrays, (grid rows, rows) and (grid columns, columns)
-        Weights of the rows and columns of the map for each region.
     """
 
-    def __init__(self, features, windows):
+    def __init__(self, features):
         super().__init__()
+        geometry, symmetry = features._model.geometry, features._model.symmetry
+        windows = find_pooler(features, geometry.map_shape, symmetry).windows
         weight, bias = features.conv_weight_, features.conv_bias_
         weight = torch.tensor((weight - weight.mean(axis=0)).transpose(0, 3, 1, 2))
         self.weight = nn.Parameter(weight - weight.mean(dim=(1, 2, 3), keepdim=True))
         self.bias = nn.Parameter(torch.tensor(bias - bias.mean())[:, None, None])
         self.box = nn.Parameter(torch.full_like(self.weight[:1], 1 / self.weight[0].numel()))
         self.rows, self.columns = (
-            nn.Parameter(torch.tensor(weights, dtype=torch.float32)) for weights in windows
+            nn.Parameter(torch.tensor(weights, dtype=torch.float32)) for weights in windows.weights
         )
         self.floor = features.contrast_floor_
-        geometry = features._model.geometry
         (top, bottom), (left, right) = geometry.padding
         self.padding = (left, right, top, bottom)
         self.mode = geometry.padding_mode
@@ -44,21 +48,26 @@ class TorchLayer(nn.Module):
         return self.rows @ (functional.relu(scores) @ self.columns.T)
 
 
-def torch_contenders(features, windows, images):
+def forget_compiled():
+    """Forget compiled layers: beyond a limit of shapes, the next ones would stay eager."""
+    torch._dynamo.reset()
+
+
+def torch_contenders(features, images):
     """The forms of the layer, by name: functions of no argument that return features like ours.
 
     Parameters
     ----------
     features : ConvGMMFeatures
-    windows : sequence of two ndarrays
     images : ndarray of shape (n, height, width, channels), float32
     """
-    layer = TorchLayer(features, windows).eval()
+    layer = TorchLayer(features).eval()
     batch = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous()
     # Batches as large as fit the cache well; larger ones were slower.
     parts = batch.split(max(1, min(64, 2**22 // (batch[0, 0].numel() * len(layer.weight)))))
     last = [part.to(memory_format=torch.channels_last) for part in parts]
-    compiled = torch.compile(layer)
+    # A last part of another size is compiled on its own, as sizes known beforehand are faster.
+    compiled = torch.compile(layer, dynamic=False)
 
     def run(module, parts):
         with torch.inference_mode():
@@ -70,3 +79,11 @@ def torch_contenders(features, windows, images):
         "torch, eager, channels last": lambda: run(layer, last),
         "torch.compile": lambda: run(compiled, parts),
     }
+
+
+def onnx_contender(features, images):
+    """The exported layer in ONNX Runtime: a function like those of `torch_contenders`."""
+    session = onnxruntime.InferenceSession(to_onnx(features, images[:1]).SerializeToString())
+    name, step = session.get_inputs()[0].name, max(1, min(64, 2**18 // images[0].size))
+    parts = [images[start : start + step] for start in range(0, len(images), step)]
+    return lambda: np.concatenate([session.run(None, {name: part})[0] for part in parts])
