@@ -118,7 +118,7 @@ def fit(args):
     kmeans = KMeansFeatures(64, patch_size=5)
     kmeans.fit(X)
     rng = np.random.default_rng(0)
-    windows = kmeans._windows(X)
+    windows = kmeans._patches(X)
     rows, ys, xs = (rng.integers(side, size=400_000) for side in windows.shape[:3])
     patches = kmeans._whiten(kmeans._normalize(windows[rows, ys, xs].reshape(400_000, -1)))
     mixture = GaussianMixture(
