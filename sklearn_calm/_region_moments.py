@@ -26,6 +26,7 @@ from sklearn_calm._parameters import PARAMETER_CONSTRAINTS
 from sklearn_calm._sklearn import (
     DocumentationLinkMixin,
     check_input_features,
+    check_same_namespace,
     checked_fit,
     validate_parameters,
 )
@@ -145,6 +146,7 @@ class RegionMoments(DocumentationLinkMixin, TransformerMixin, BaseEstimator):
                 # What is wrong with all images is told now; of the others, `transform` tells.
                 _, first, rows = next(_batches(images))
                 next(_bands(first, rows))
+                self._fitted_on = images.home.asarray(np.empty(0))
         return self
 
     def transform(self, X: Any) -> Any:
@@ -197,6 +199,11 @@ class RegionMoments(DocumentationLinkMixin, TransformerMixin, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
+    def __getstate__(self):
+        # Pickles load where the library of the images of the fit is not installed.
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_fitted_on"}
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -211,6 +218,9 @@ class RegionMoments(DocumentationLinkMixin, TransformerMixin, BaseEstimator):
             check_known_shape(X)
             X = whole_images(X)
         X = check_array(X, self, reset=reset)
+        if not reset and not is_dask(X) and hasattr(self, "_fitted_on"):
+            one = X[0] if isinstance(X, list) else X
+            check_same_namespace(one, self, attribute="_fitted_on", method="transform")
         missing = None if self.missing_values == "error" else Missing(0.0, False)
         wanted = self.image_shape if reset else self.image_shape_
         if isinstance(X, list):

@@ -48,16 +48,9 @@ UNLISTED = [
 ]
 
 
-def expected_failures(estimator):
-    """None, but for what says that arrays of a fit and of `transform` must be of one library."""
-    if isinstance(estimator, RegionMoments):
-        return {"check_array_api_same_namespace": "nothing is fitted that is of a library"}
-    return {}
-
-
 # Some checks set n_components=1 by themselves.
 @pytest.mark.filterwarnings("ignore:n_components=1 with pooling:UserWarning")
-@parametrize_with_checks(CONFIGURATIONS + MOMENTS, expected_failed_checks=expected_failures)
+@parametrize_with_checks(CONFIGURATIONS + MOMENTS)
 def test_sklearn_check(estimator, check):
     """Every listed check."""
     check(estimator)
