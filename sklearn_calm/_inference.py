@@ -63,15 +63,16 @@ def _features_of_chunks(features, images, pooler, shape):
     n_kernels, dtype = features.conv_bias_.shape[0], images.home.dtype
     where = images.geometry, images.placement
     n_features = shape[-1] if pooler is None else pooler.n_features_of_kernels(n_kernels)
-    step = partial(_part_features, features=worker_of(features), where=where, pooler=pooler)
-    parts = map_chunks(
-        partial(step, n_features=n_features, dtype=dtype),
-        images.X,
-        images.geometry,
-        n_features,
-        dtype,
-        maps=pooler is None,
+    step = partial(
+        _part_features,
+        features=worker_of(features),
+        where=where,
+        pooler=pooler,
+        n_features=n_features,
+        dtype=dtype,
     )
+    maps = pooler is None
+    parts = map_chunks(step, images.X, images.geometry, n_features, dtype, maps=maps)
     if pooler is None:
         return parts
     merge = partial(_merged, pooler=pooler, n_kernels=n_kernels, shape=shape)

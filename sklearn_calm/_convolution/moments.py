@@ -3,18 +3,15 @@
 Equation numbers are those of docs/mathematics.rst.
 """
 
-import math
-
 import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace, copied, empty, like, matmul_into
+from sklearn_calm._convolution.windows import of_what_is_there
 
 # Columns of box sums that one product computes.
 BAND_COLUMNS = 64
 # A variance of less than this share of the mean square is a rounding error of float64.
 LEAST_VARIANCE = 1e-13
-# A region with less than this share of its weight at values that are there has nothing.
-LEAST_SHARE = 1e-18
 
 
 def centred(kernels):
@@ -152,9 +149,8 @@ def region_moments(sums, centre):
     centre : ndarray of shape (n, 1, 1, channels)
         What was taken off the images.
     """
-    xp, shares = array_namespace(sums), sums[0, ...]
-    shares = xp.where(shares > LEAST_SHARE, shares, xp.full_like(shares, math.nan))
-    mean, square = sums[1, ...] / shares, sums[2, ...] / shares
+    xp = array_namespace(sums)
+    mean, square = (of_what_is_there(part, sums[0, ...]) for part in (sums[1, ...], sums[2, ...]))
     variance = square - mean * mean
     # Or constant regions would have a tiny deviation, which a scaler makes large.
     variance = xp.where(variance < LEAST_VARIANCE * square, xp.zeros_like(variance), variance)

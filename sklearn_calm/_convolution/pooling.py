@@ -25,7 +25,7 @@ from sklearn_calm._arrays.namespace import (
 )
 from sklearn_calm._convolution.geometry import slices
 from sklearn_calm._convolution.symmetry import Symmetry
-from sklearn_calm._convolution.windows import LOG_ZERO, Windows
+from sklearn_calm._convolution.windows import LOG_ZERO, Windows, of_what_is_there
 
 # Output rows that are added to the regions by one product: fewer take longer, more take memory.
 ROWS_TOGETHER = 8
@@ -33,8 +33,6 @@ ROWS_TOGETHER = 8
 BAND_BYTES = 2**20
 # Weights below e^-44, or 1e-19, are less than the rounding error of any sum of weights.
 LEAST_LOG_WEIGHT = -44.0
-# A region with less than this share of its weight at positions used has nothing.
-LEAST_SHARE = 1e-18
 # Taken off maps at positions that are not used.
 UNLIKELY = 1e30
 
@@ -175,7 +173,7 @@ def pool_rectified(bands, scale, pooler, used=None):
     bands, windows = _rectified(bands, pooler.both), pooler.windows
     if used is None:
         return _mean_of_bands(bands, scale, windows)
-    return _of_what_is_there(_mean_of_bands(bands, scale * used, windows), windows, used)
+    return _of_used(_mean_of_bands(bands, scale * used, windows), windows, used)
 
 
 def _shares(windows, used):
@@ -186,14 +184,11 @@ def _shares(windows, used):
     return xp.reshape(rows @ across, (used.shape[1], -1))
 
 
-def _of_what_is_there(features, windows, used, divide=None):
+def _of_used(features, windows, used, divide=None):
     """Features of the positions used alone, of those of all; NaN where none is (eq. 43)."""
     xp, shares = array_namespace(features), _shares(windows, used)
     features = xp.reshape(features, (*shares.shape, -1))
-    there = (shares > LEAST_SHARE)[..., None]
-    shares = xp.where(there, shares[..., None], xp.ones_like(shares[..., None]))
-    features = features / shares if divide is None else divide(features, shares)
-    features = xp.where(there, features, xp.full_like(features, math.nan))
+    features = of_what_is_there(features, shares[..., None], divide)
     return xp.reshape(features, (features.shape[0], -1))
 
 
@@ -274,7 +269,7 @@ def tempered(layer):
 def _mean(maps, windows, used=None):
     rows = (((maps[y : y + 1, ...], 1),) for y in range(maps.shape[0]))
     if used is not None:
-        return _of_what_is_there(_mean_of_bands(rows, used, windows), windows, used)
+        return _of_used(_mean_of_bands(rows, used, windows), windows, used)
     return _mean_of_bands(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
 
 
@@ -324,7 +319,7 @@ def _logsumexp(maps, windows, used=None):
     if used is None:
         return features
     log = array_namespace(features).log
-    return _of_what_is_there(features, windows, used, lambda sums, shares: sums - log(shares))
+    return _of_used(features, windows, used, lambda sums, shares: sums - log(shares))
 
 
 def _logsumexp_of_all(maps, windows):
@@ -352,7 +347,7 @@ def _max(maps, windows, used=None):
     features = _over_boxes(_max_of_region, _without(maps, used), windows.edges)
     if used is None:
         return features
-    return _of_what_is_there(features, windows, used, lambda peaks, _: peaks)
+    return _of_used(features, windows, used, lambda peaks, _: peaks)
 
 
 def _over_boxes(reduce, maps, edges):

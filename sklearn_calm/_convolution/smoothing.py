@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_calm._arrays.namespace import array_namespace, empty, like
+from sklearn_calm._convolution.windows import of_what_is_there
 
 # Radius of a window, in units of its standard deviation.
 TRUNCATE = 4
-# A window with less than this share of its weight at positions used has nothing.
-LEAST_SHARE = 1e-18
 # Positions whose windows one product computes: more meet more zeros of the band.
 TOGETHER = 64
 
@@ -64,12 +63,9 @@ def smoothed_used(maps, used, rows, columns, width):
     used : ndarray of shape (n_rows, n_columns)
         1 at the positions that are used, 0 at the others.
     """
-    xp, used = array_namespace(maps), used[..., None]
-    means = smoothed(maps * used, rows, columns, width)
-    shares = smoothed(used, rows, columns, width)
-    there = shares > LEAST_SHARE
-    means = means / xp.where(there, shares, xp.ones_like(shares))
-    return xp.where(there, means, xp.full_like(means, math.nan))
+    used = used[..., None]
+    means, shares = (smoothed(part, rows, columns, width) for part in (maps * used, used))
+    return of_what_is_there(means, shares)
 
 
 def smoothed(maps, rows, columns, width):

@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._convolution.geometry import even_edges
 
 # Stands for the logarithm of 0 where infinities would become NaN.
 LOG_ZERO = -1e30
+# A window with less than this share of its weight at what is there has nothing.
+LEAST_SHARE = 1e-18
 
 
 class Windows(NamedTuple):
@@ -86,3 +89,21 @@ def log_gaussian(side, parts, width):
 
 
 WINDOWS = {"box": log_box, "gaussian": log_gaussian}
+
+
+def of_what_is_there(features, shares, divide=None):
+    """Features over windows, of what is there alone; NaN where nothing is (eq. 43).
+
+    Parameters
+    ----------
+    features : ndarray
+        Of all positions, those that are not there as zeros.
+    shares : ndarray that broadcasts to the shape of the features
+        Weight of what is there in each window, of all its weight.
+    divide : callable or None
+        How to take the shares out; None divides by them.
+    """
+    xp, there = array_namespace(features), shares > LEAST_SHARE
+    shares = xp.where(there, shares, xp.ones_like(shares))
+    features = features / shares if divide is None else divide(features, shares)
+    return xp.where(there, features, xp.full_like(features, math.nan))

@@ -52,6 +52,16 @@ def folds_of_images(X, y, n_copies):
     return list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(X, y, images))
 
 
+def print_head(title, numbers):
+    print(f"\n{title:46}{'features':>9}" + "".join(f"{n:>14}" for n in numbers))
+
+
+def print_row(name, n_features, cells):
+    """Mean and deviation of the percentages of each cell."""
+    cells = "".join(f"{np.mean(found):8.1f} ± {np.std(found):3.1f}" for found in cells)
+    print(f"  {name:44}{n_features:9}{cells}", flush=True)
+
+
 def mirrored(X):
     return X[:, :, ::-1]
 
@@ -77,11 +87,10 @@ def photographs(args):
         "mirror, 55 kernels": (ConvGMMFeatures(55, symmetry="mirror", **PHOTOGRAPHS), False),
         "mirror, 110 kernels": (ConvGMMFeatures(110, symmetry="mirror", **PHOTOGRAPHS), False),
     }
-    print(f"\n{'CIFAR-10 (JPEG), labels of each class':46}{'features':>9}", end="")
-    print("".join(f"{n:>14}" for n in LABELS))
+    print_head("CIFAR-10 (JPEG), labels of each class", LABELS)
     for name, (layer, augmented) in layers.items():
         layer.fit(X[:10_000])
-        test, rows = layer.transform(X_test), []
+        test, cells = layer.transform(X_test), []
         other = layer.transform(mirrored(X_test)) if augmented else None
         for n in LABELS:
             found = []
@@ -98,8 +107,8 @@ def photographs(args):
                 if augmented:
                     scores += model.decision_function(other)
                 found.append(100 * np.mean(scores.argmax(axis=1) == y_test))
-            rows.append(f"{np.mean(found):8.1f} ± {np.std(found):3.1f}")
-        print(f"  {name:44}{test.shape[1]:9}" + "".join(rows), flush=True)
+            cells.append(found)
+        print_row(name, test.shape[1], cells)
 
 
 def crops(image, columns, n, size, rng):
@@ -126,10 +135,9 @@ def textures(args, size=24, n_test=400):
             lambda features: features.reshape(len(features), 64, 4).max(axis=2),
         ),
     }
-    print(f"\n{'textures, labels of each class':46}{'features':>9}", end="")
-    print("".join(f"{n:>14}" for n in LABELS))
+    print_head("textures, labels of each class", LABELS)
     for name, (layer, augmented, reduce) in layers.items():
-        rows = []
+        cells = []
         for n in LABELS:
             found = []
             for draw in range(args.draws):
@@ -148,8 +156,8 @@ def textures(args, size=24, n_test=400):
                     train, test = reduce(train), reduce(test)
                 model = classifier(folds=folds).fit(train, y)
                 found.append(100 * model.score(test, y_test))
-            rows.append(f"{np.mean(found):8.1f} ± {np.std(found):3.1f}")
-        print(f"  {name:44}{test.shape[1]:9}" + "".join(rows), flush=True)
+            cells.append(found)
+        print_row(name, test.shape[1], cells)
 
 
 def nuclei():
@@ -197,8 +205,7 @@ def pixels(args):
             f"tied, 16 kernels{raw}": (ConvGMMFeatures(16, symmetry=square, **given), False),
             f"tied, 32 kernels{raw}": (ConvGMMFeatures(32, symmetry=square, **given), False),
         }
-    print(f"\n{'nuclei, pixels for training':46}{'features':>9}", end="")
-    print("".join(f"{n:>14}" for n in N_PIXELS))
+    print_head("nuclei, pixels for training", N_PIXELS)
     for name, (layer, augmented) in layers.items():
         if layer is None:
             copies = [multiscale_basic_features(image)]
@@ -207,7 +214,7 @@ def pixels(args):
             turned = square_symmetries(image) if augmented else [(image, np.asarray)]
             copies = [undo(pixel_features(layer, other)) for other, undo in turned]
         test = copies[0][::3, half::3].reshape(-1, copies[0].shape[2])
-        rows = []
+        cells = []
         for n in N_PIXELS:
             found = []
             for draw in range(args.draws):
@@ -219,8 +226,8 @@ def pixels(args):
                 model = classifier(root=False, folds=folds).fit(train, labels)
                 scores = model.decision_function(test)
                 found.append(100 * roc_auc_score(truth[::3, half::3].ravel(), scores))
-            rows.append(f"{np.mean(found):8.1f} ± {np.std(found):3.1f}")
-        print(f"  {name:44}{test.shape[1]:9}" + "".join(rows), flush=True)
+            cells.append(found)
+        print_row(name, test.shape[1], cells)
 
 
 def main():

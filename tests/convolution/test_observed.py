@@ -55,17 +55,22 @@ def with_missing(rng, n=30, side=9, share=0.3, channels=1):
     return X
 
 
+def with_gaps(problem, rng):
+    """The images of a problem with missing values, and the problem of these."""
+    X = problem.images.X.copy()
+    X[rng.random(X.shape) < 0.4] = np.nan
+    X[1, 2:6] = np.nan
+    images = Images(X, problem.model.geometry, missing=Missing(0.6, False))
+    return X, problem._replace(images=images, model=problem.model._replace(min_observed=0.6))
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("assignment", ["image", "patch"])
 @pytest.mark.parametrize("preprocessing", ["raw", "contrast"])
 def test_passes_of_em_are_those_of_the_twin(preprocessing, assignment, geometry):
     rng = np.random.default_rng(0)
     problem = make_problem(rng, assignment, preprocessing, geometry, weighted=False)
-    X = problem.images.X.copy()
-    X[rng.random(X.shape) < 0.4] = np.nan
-    X[1, 2:6] = np.nan
-    images = Images(X, problem.model.geometry, missing=Missing(0.6, False))
-    problem = problem._replace(images=images, model=problem.model._replace(min_observed=0.6))
+    X, problem = with_gaps(problem, rng)
     parameters, em = problem.parameters(rng), make_em(problem, batch_size=2)
     mixture = twin(parameters)
     for _ in range(3):
@@ -85,11 +90,7 @@ def test_maps_of_the_likelihood_are_those_of_the_twin(preprocessing, assignment,
     rng = np.random.default_rng(20)
     assignment = grid_that_fits(assignment, geometry)
     problem = make_problem(rng, assignment, preprocessing, geometry, weighted=False)
-    X = problem.images.X.copy()
-    X[rng.random(X.shape) < 0.4] = np.nan
-    X[1, 2:6] = np.nan
-    images = Images(X, problem.model.geometry, missing=Missing(0.6, False))
-    problem = problem._replace(images=images, model=problem.model._replace(min_observed=0.6))
+    X, problem = with_gaps(problem, rng)
     parameters = problem.parameters(rng)
     layer, variance = layer_of(parameters, problem.model), parameters.noise_variance
     found = cell_log_likelihoods(problem.padded, layer, variance)
