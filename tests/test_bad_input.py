@@ -263,6 +263,17 @@ def test_masked_values_of_dask_arrays(method):
         model.fit(lazy)
 
 
+@pytest.mark.parametrize("kind", ["masked", "NaN"])
+def test_missing_values_where_a_fit_sees_a_sample_of_patches(kind, monkeypatch):
+    """Values are refused where patches are drawn, as they are where images are read."""
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 200)
+    images = masked()
+    images = images.filled(np.nan) if kind == "NaN" else images
+    lazy = da.from_array(images, chunks=(4, -1, -1))
+    with pytest.raises(ValueError, match=all_of(kind, "first in image 3", "fill")):
+        small(patch_size=3).fit(lazy)
+
+
 def test_masked_arrays_that_mask_nothing_are_arrays():
     whole = np.ma.masked_array(X, np.zeros(X.shape, bool))
     expected = small().fit(X)

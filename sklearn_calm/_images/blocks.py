@@ -132,7 +132,7 @@ class BlockImages(ImageSource):
         parts = _compute(self._tasks(_host_images, image_rows))
         weights = None if self.sample_weight is None else self.sample_weight[image_rows]
         return Images(
-            _joined(parts), self.geometry, weights, self.model_home, image_rows, self.missing
+            np.concatenate(parts), self.geometry, weights, self.model_home, image_rows, self.missing
         )
 
     def patches(self, image_rows, positions):
@@ -235,12 +235,6 @@ def map_images(method, X, like_one, dtype):
 
 def _results(block, method, like_one, dtype):
     return method(block) if len(block) else np.empty((0, *like_one), dtype)
-
-
-def _joined(parts):
-    """Arrays one after the other; masks are kept, to be refused where images are read."""
-    masked = any(map(np.ma.isMaskedArray, parts))
-    return (np.ma if masked else np).concatenate(parts)
 
 
 def _dask():

@@ -175,14 +175,15 @@ class Images(ImageSource):
     def on_host(self, image_rows=slice(None)):
         weights = None if self.sample_weight is None else self.weights(image_rows)
         placement = Placement("numpy", None, self.dtype)
-        X = take(self.X, image_rows)
-        if np.ma.is_masked(X) and self.missing is not None:
+        X, numbers = take(self.X, image_rows), self._numbers(image_rows)
+        if self.missing is None:
+            X = unmasked(X, "X", numbers)
+        elif np.ma.is_masked(X):
             # What is behind a mask must not count where rows are compared.
             with np.errstate(over="ignore"):
                 values = np.ma.getdata(X).astype(self.dtype)
             X = np.where(np.ma.getmaskarray(X), np.nan, values)
         X = to_numpy(X)
-        numbers = self._numbers(image_rows)
         return Images(X, self.geometry, weights, placement, numbers, self.missing)
 
     @property

@@ -328,6 +328,20 @@ def test_planted_kernels_are_found_though_a_third_is_missing(seed):
     assert (likeness.max(axis=0) > 0.95).all()
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_behind_a_mask_is_not_learned_from_a_sample_of_patches(seed, monkeypatch):
+    da = pytest.importorskip("dask.array")
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 500)
+    X = with_missing(np.random.default_rng(seed))
+    models = []
+    for garbage in (-1e3, 1e3):
+        masked = np.ma.array(np.nan_to_num(X, nan=garbage), mask=np.isnan(X))
+        lazy = da.from_array(masked, chunks=(7, -1, -1, -1))
+        models += [fitted(model_of(), images) for images in (masked, lazy)]
+    for other in models[1:]:
+        np.testing.assert_allclose(other.means_, models[0].means_, rtol=1e-6, atol=1e-9)
+
+
 def test_masked_dask_arrays_and_tensors():
     da, torch = pytest.importorskip("dask.array"), pytest.importorskip("torch")
     X = with_missing(np.random.default_rng(9))
