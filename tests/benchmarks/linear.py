@@ -8,8 +8,9 @@ for.
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, solve_triangular
-from scipy.linalg.blas import ssyrk
 from scipy.optimize import minimize
+from sklearn.utils import gen_batches
+from threadpoolctl import threadpool_limits
 
 # Of `many_images`: images that choose the root, images of a batch, and the most columns for which
 # logistic regression is tried too.
@@ -106,27 +107,33 @@ class NormalEquations:
         """Add images: features (n, n_columns), float32 and of mean about zero; labels (n,)."""
         self.n += len(F)
         np.fill_diagonal(self.matrix, self.diagonal)
-        matrix = ssyrk(1.0, F.T, beta=1.0, c=self.matrix, lower=1, overwrite_c=1)
-        assert matrix is self.matrix
-        self.diagonal = matrix.diagonal().copy()
+        # By blocks: see `solve`.
+        for i, j in self._lower_blocks():
+            self.matrix[i, j] += F[:, i].T @ F[:, j]
+        self.diagonal = self.matrix.diagonal().copy()
         self.moments += F.T @ signs(y)
         return self
 
     def solve(self, exponent):
         """Coefficients with a penalty of 10^(exponent / 2) an image; zeros if it is too small."""
-        side = 2000
-        for i in range(0, len(self.matrix), side):
-            for j in range(i, len(self.matrix), side):
-                block = self.matrix[j : j + side, i : i + side].T
-                if i == j:
-                    block = np.triu(block) + np.tril(block.T, -1)
-                self.matrix[i : i + side, j : j + side] = block
+        for i, j in self._lower_blocks():
+            block = self.matrix[i, j].T
+            if i == j:
+                block = np.triu(block) + np.tril(block.T, -1)
+            self.matrix[j, i] = block
         np.fill_diagonal(self.matrix, self.diagonal + self.n * 10.0 ** (exponent / 2))
+        # OpenBLAS 0.3.30 crashes in several threads where a matrix is beyond 2^31 bytes.
+        one_thread = 1 if self.matrix.nbytes >= 2**31 else None
         try:
-            factor = cho_factor(self.matrix, overwrite_a=True, check_finite=False)
+            with threadpool_limits(one_thread, "blas"):
+                factor = cho_factor(self.matrix, overwrite_a=True, check_finite=False)
         except LinAlgError:
             return np.zeros_like(self.moments)
         return cho_solve(factor, self.moments, check_finite=False)
+
+    def _lower_blocks(self):
+        blocks = list(gen_batches(len(self.matrix), 2000))
+        return [(i, j) for i in blocks for j in blocks if j.start <= i.start]
 
 
 class Logistic:
