@@ -20,14 +20,16 @@ LIMIT = 48 * 2**20
 
 # RLIMIT_DATA counts memory that is taken, and not files that are mapped. Batches and samples have a
 # fixed size, whatever the number of images: where these are small, a small file is large enough.
+# Stacks of threads count in full, 8 MB each, and a busy machine makes pools start more threads.
 BEGIN = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from sklearn_calm import ConvGMMFeatures, RegionMoments
 from sklearn_calm import _bands, _pixels, _region_moments
 from sklearn_calm._images import reader, source
 from sklearn_calm._mixture import seeds, starting
 
+threading.stack_size(2**19)
 source.BATCH_BYTES = source.BY_ROW_BYTES = 2**19
 seeds.MAX_PATCHES, starting.SEED_PATCHES = 20_000, 5_000
 reader.READ_VALUES, _bands.BAND_BYTES, _pixels.TILE_BYTES = 2**18, 2**20, 2**20
