@@ -1,7 +1,7 @@
 """Defects of magnetic tiles by the features of their regions, beside other features.
 
     pip install scikit-image
-    python tests/benchmarks/tiles.py FOLDER [--held-out] [--methods ...] [--seed N]
+    python tests/benchmarks/tiles.py FOLDER [--methods ...] [--seeds N ...]
 
 FOLDER is a copy of github.com/abin24/Magnetic-tile-defect-datasets. (Y. Huang, C. Qiu and K. Yuan,
 "Surface defect saliency of magnetic tile", The Visual Computer 36, 2020): grey photographs in the
@@ -9,62 +9,71 @@ folders MT_Blowhole, MT_Break, MT_Crack, MT_Fray, MT_Uneven and MT_Free, which h
 
 Photographs are resized to 128 x 128, and their logarithms are taken. Features of 16 x 16 regions
 are made of them. For each region, a Gaussian is fitted to the features of tiles without defects
-(LedoitWolf). The distances of a tile (Mahalanobis) from it are a map, and a statistic of the map is
-the score of the tile. Figures are the areas under the ROC curve of each kind of defect.
+(ledoit_wolf). The distances of a tile (Mahalanobis) from it are a map, and a statistic of the map
+is the score of the tile. Figures are the areas under the ROC curve of each kind of defect.
 
-Each tile was photographed up to six times, in other light, and numbered in one order. So parts are
-cut along this order, and nearly all photographs of a tile are in one part. Of the tiles without
-defects, the first and third quarter are learned, at most 300 of them. The second quarter, and the
-first half of each kind of defect, choose the settings of each method. The rest is judged with
---held-out, by these settings.
+Each tile was photographed about six times, one after the other, in the lights "exp1" to "exp6". So
+a tile ends where the light does not rise in the order of the numbers. Four tiles in a row are a
+block, and all of a block is in one of three folds. A fold is judged by Gaussians and features that
+are learned from at most 300 photographs without defects of the other two folds.
+
+Each method has the same number of settings: four of the features, roots of the features or not, the
+median of the photograph taken off the features or not, and five statistics. A fold gets the setting
+that is best on the other two folds, where one is learned and the other is judged, and in turn.
 """
 
 import argparse
 import re
-from itertools import product
+from functools import partial, reduce
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy import ndimage
+from scipy.linalg import solve_triangular
 from skimage import feature, io, transform
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
 from timing import machine
 
 from sklearn_calm import ConvGMMFeatures
 
 KINDS = ("MT_Free", "MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Uneven")
-SIDE, GRID, N_LEARNED = 128, 16, 300
+SIDE, GRID, STEP = 128, 16, 2  # patches lie at every second pixel
+N_FOLDS, N_LEARNED, TILES_OF_BLOCK = 3, 300, 4
 NAME = re.compile(r"exp(\d+)_num_(\d+)")
 
 
 def photographs(folder):
-    """Logarithms of all photographs (n, 128, 128), their kinds, and where in the order they are."""
-    images, kinds, names = [], [], []
+    """Logarithms of all photographs (n, 128, 128) in their order, their kinds and their blocks."""
+    found = []
     for kind, name in enumerate(KINDS):
-        for path in sorted((folder / name).rglob("*.jpg")):
-            images.append(transform.resize(io.imread(path) / 255, (SIDE, SIDE), anti_aliasing=True))
-            names.append([kind, *map(int, NAME.match(path.stem).groups())])
-            kinds.append(kind)
+        for path in (folder / name).rglob("*.jpg"):
+            light, number = map(int, NAME.match(path.stem).groups())
+            found.append((number, light, kind, path))
+    _, lights, kinds, paths = zip(*sorted(found), strict=True)
     if set(kinds) != set(range(len(KINDS))):
         raise SystemExit(f"{folder} lacks some of the folders {', '.join(KINDS)} of photographs.")
-    names, places = np.array(names), np.empty(len(names))
-    for series in np.unique(names[:, :2], axis=0):
-        chosen = np.flatnonzero((names[:, :2] == series).all(axis=1))
-        order = chosen[np.argsort(names[chosen, 2])]
-        places[order] = (np.arange(len(order)) + 0.5) / len(order)
-    return np.log(np.array(images) + 0.02).astype(np.float32), np.array(kinds), places
+    images = [
+        transform.resize(io.imread(path) / 255, (SIDE, SIDE), anti_aliasing=True) for path in paths
+    ]
+    tiles = np.cumsum(np.diff(lights, prepend=0) <= 0)
+    images = np.log(np.array(images) + 0.02).astype(np.float32)
+    return images, np.array(kinds), tiles // TILES_OF_BLOCK
 
 
-def parts_of(kinds, places, seed):
-    """Rows of the learned photographs, of those that choose settings, and of the held-out ones."""
-    quarter, free = (4 * places).astype(int), kinds == 0
-    learned = np.flatnonzero(free & (quarter % 2 == 0))
-    learned = np.random.default_rng(seed).permutation(learned)[:N_LEARNED]
-    choosing = np.flatnonzero(np.where(free, quarter == 1, places < 0.5))
-    return learned, choosing, np.flatnonzero(np.where(free, quarter == 3, places >= 0.5))
+def folds_of(kinds, blocks, seed):
+    """The fold of each photograph."""
+    folds = np.empty(len(kinds), int)
+    parts = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+    for fold, (_, rows) in enumerate(parts.split(kinds, kinds, blocks)):
+        folds[rows] = fold
+    return folds
 
 
 def of_regions(maps):
@@ -74,9 +83,10 @@ def of_regions(maps):
 
 
 def patches_of(image, side):
-    """The patch about every pixel, without its mean: (height, width, side * side)."""
+    """The patch about every second pixel, without its mean: (height, width, side * side)."""
     padded = np.pad(image, ((side - 1) // 2, side // 2), mode="reflect")
-    patches = sliding_window_view(padded, (side, side)).reshape(*image.shape, -1)
+    patches = sliding_window_view(padded, (side, side))[::STEP, ::STEP]
+    patches = patches.reshape(*patches.shape[:2], -1)
     return patches - patches.mean(axis=-1, keepdims=True)
 
 
@@ -86,122 +96,198 @@ def some_patches(images, side):
     return np.concatenate(rows)
 
 
-# Each method yields its settings, and for each a function that makes features of regions,
-# (n, 16, 16, n_features), of images.
+# Each method yields four settings, and for each a function of rows that makes features of regions,
+# (n, 16, 16, n_features), of these photographs.
 
 
-def learned_kernels(images, seed):
+def learned_kernels(images, learned, seed):
     for n_components, patch_size in product((16, 32), (5, 9)):
         layer = ConvGMMFeatures(
             n_components,
             patch_size=patch_size,
+            padding="same",
+            padding_mode="reflect",
+            stride=STEP,
             pool_grid=GRID,
             flatten=False,
             max_iter=6,
             tol=0,
             random_state=seed,
-        )
-        yield f"{n_components} of {patch_size} x {patch_size}", layer.fit(images).transform
+        ).fit(images[learned])
+        features = chained(images.__getitem__, layer.transform)
+        yield f"{n_components} of {patch_size} x {patch_size}", features
 
 
-def likelihoods(images, seed):
-    for options in (
-        {},
-        {"normalize": None, "reg_covar": 1e-3},
-        {"normalize": None, "whiten": False},
-    ):
-        layer = ConvGMMFeatures(32, padding="same", random_state=seed, **options).fit(images)
-
-        def features(some, layer=layer):
-            return np.array([of_regions(-layer.score_map(one[None])[0]) for one in some])[..., None]
-
-        yield str(options), features
-
-
-def pca_errors(images, seed):
-    for n_components in (4, 16, 32):
-        pca = PCA(n_components, random_state=seed).fit(some_patches(images, 8))
-
-        def of_image(one, pca=pca):
-            rows = patches_of(one, 8).reshape(-1, 64)
-            errors = np.square(rows - pca.inverse_transform(pca.transform(rows))).sum(axis=1)
-            return of_regions(errors.reshape(one.shape))[..., None]
-
-        yield f"{n_components} components", each(of_image)
+def likelihoods(images, learned, seed):
+    for normalize, whiten in product(("contrast", None), (True, False)):
+        layer = ConvGMMFeatures(
+            32,
+            padding="same",
+            padding_mode="reflect",
+            stride=STEP,
+            normalize=normalize,
+            whiten=whiten,
+            reg_covar=1e-3,
+            random_state=seed,
+        ).fit(images[learned])
+        regions = each(lambda log_densities: of_regions(-log_densities)[..., None])
+        features = chained(images.__getitem__, layer.score_map, regions)
+        yield f"normalize={normalize}, whiten={whiten}", features
 
 
-def pca_features(images, seed):
+def pca_errors(images, learned, seed):
+    for n_components in (4, 8, 16, 32):
+        pca = PCA(n_components, random_state=seed).fit(some_patches(images[learned], 8))
+
+        def of_patches(rows, pca=pca):
+            return np.square(rows - pca.inverse_transform(pca.transform(rows))).sum(axis=1)
+
+        yield f"{n_components} components", of_each_patch(images, 8, of_patches)
+
+
+def pca_features(images, learned, seed):
     """Mean absolute values of the components of patches, which are filters."""
     for n_components, side in product((16, 24), (5, 8)):
-        pca = PCA(n_components, random_state=seed).fit(some_patches(images, side))
-
-        def of_image(one, pca=pca, side=side):
-            rows = np.abs(pca.transform(patches_of(one, side).reshape(-1, side**2)))
-            return of_regions(rows.reshape(*one.shape, -1))
-
-        yield f"{n_components} of {side} x {side}", each(of_image)
+        pca = PCA(n_components, random_state=seed).fit(some_patches(images[learned], side))
+        features = of_each_patch(images, side, chained(pca.transform, np.abs))
+        yield f"{n_components} of {side} x {side}", features
 
 
-def kmeans_features(images, seed):
+def kmeans_features(images, learned, seed):
     """How much nearer than the mean distance each center is, as Coates et al. (2011) pool it."""
     for n_clusters, side in product((16, 32), (5, 8)):
-        rows = some_patches(images, side)
+        rows = some_patches(images[learned], side)
         pca = PCA(whiten=True, n_components=0.99).fit(rows)
         kmeans = MiniBatchKMeans(n_clusters, n_init=1, random_state=seed).fit(pca.transform(rows))
 
-        def of_image(one, pca=pca, kmeans=kmeans, side=side):
-            patches = pca.transform(patches_of(one, side).reshape(-1, side**2))
-            distances = kmeans.transform(patches)
-            nearer = np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
-            return of_regions(nearer.reshape(*one.shape, -1))
+        def nearer(distances):
+            return np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
 
-        yield f"{n_clusters} of {side} x {side}", each(of_image)
+        features = chained(pca.transform, kmeans.transform, nearer)
+        yield f"{n_clusters} of {side} x {side}", of_each_patch(images, side, features)
 
 
-def basic_features(images, seed):
-    for sigma_max in (4, 16):
-        yield (
-            f"sigma_max={sigma_max}",
-            each(
-                lambda one, most=sigma_max: of_regions(
-                    feature.multiscale_basic_features(one, sigma_max=most)
-                )
-            ),
-        )
+def kmeans_distances(images, learned, seed):
+    """Distance from the nearest center."""
+    for n_clusters, side in product((64, 256), (5, 8)):
+        rows = some_patches(images[learned], side)
+        kmeans = MiniBatchKMeans(n_clusters, n_init=1, random_state=seed).fit(rows)
+        nearest = chained(kmeans.transform, lambda distances: distances.min(axis=1))
+        yield f"{n_clusters} of {side} x {side}", of_each_patch(images, side, nearest)
 
 
-def gradients(images, seed):
-    for orientations in (9, 18):
-
-        def of_image(one, orientations=orientations):
-            cells = SIDE // GRID
-            found = feature.hog(one, orientations, (cells, cells), (1, 1), feature_vector=False)
-            return found.reshape(GRID, GRID, -1)
-
-        yield f"{orientations} orientations", each(of_image)
-
-
-def brightness(images, seed):
-    def of_image(one):
-        mean = of_regions(one)
-        return np.stack([mean, np.sqrt(np.maximum(of_regions(one**2) - mean**2, 0))], axis=-1)
-
-    yield "", each(of_image)
+def chained(*functions):
+    return lambda argument: reduce(lambda found, function: function(found), functions, argument)
 
 
 def each(of_image):
-    return lambda images: np.array([of_image(one) for one in images])
+    return lambda images: np.array([of_image(one) for one in images], np.float32)
+
+
+def of_each_patch(images, side, of_patches):
+    """Means over regions of what a function makes of patches."""
+
+    def of_image(one):
+        found = of_patches(patches_of(one, side).reshape(-1, side**2))
+        return of_regions(found.reshape(SIDE // STEP, SIDE // STEP, -1))
+
+    return chained(images.__getitem__, each(of_image))
+
+
+# These learn nothing. They yield settings, and functions of one photograph.
+
+
+def basic_features():
+    for sigma_max, intensity in product((4, 16), (True, False)):
+        options = {"sigma_max": sigma_max, "intensity": intensity}
+        features = partial(feature.multiscale_basic_features, **options)
+        yield f"sigma_max={sigma_max}, intensity={intensity}", chained(features, of_regions)
+
+
+def gradients():
+    for orientations, cell in product((9, 18), (8, 4)):
+
+        def of_image(one, orientations=orientations, cell=cell):
+            found = feature.hog(one, orientations, (cell, cell), (1, 1), feature_vector=False)
+            return of_regions(found.reshape(SIDE // cell, SIDE // cell, -1))
+
+        yield f"{orientations} orientations, cells of {cell}", of_image
+
+
+def brightness():
+    """Mean and deviation of regions, or of the window about every pixel, averaged in regions."""
+    for side, with_mean in product((8, 5), (True, False)):
+
+        def of_image(one, side=side, with_mean=with_mean):
+            if side == SIDE // GRID:
+                mean, square = of_regions(one), of_regions(one**2)
+            else:
+                mean, square = (ndimage.uniform_filter(part, side) for part in (one, one**2))
+            deviation = np.sqrt(np.maximum(square - mean**2, 0))
+            maps = np.stack([mean, deviation][not with_mean :], axis=-1)
+            return maps if side == SIDE // GRID else of_regions(maps)
+
+        yield f"windows of {side}, {'both' if with_mean else 'deviation'}", of_image
+
+
+def made_once(settings):
+    """A method whose features of all photographs are made once, for all folds and seeds."""
+    known = {}
+
+    def method(images, learned, seed):
+        for setting, of_image in settings():
+            if setting not in known:
+                known[setting] = each(of_image)(images)
+            yield setting, known[setting].__getitem__
+
+    return method
+
+
+MOMENTS, BASIC = made_once(brightness), made_once(basic_features)
+
+
+def with_moments(method):
+    """The features of a method, and the mean and deviation of the region."""
+
+    def both(images, learned, seed):
+        _, moments = next(MOMENTS(images, learned, seed))
+        for setting, features in method(images, learned, seed):
+
+            def joined(rows, features=features):
+                return np.concatenate([features(rows), moments(rows)], axis=-1)
+
+            yield setting, joined
+
+    return both
+
+
+def forests(images, learned, seed):
+    """IsolationForest of regions, on multiscale_basic_features."""
+    for setting, features in BASIC(images, learned, seed):
+        known = features(learned)
+        forest = IsolationForest(random_state=seed).fit(known.reshape(-1, known.shape[-1]))
+
+        def scores(rows, features=features, forest=forest):
+            found = features(rows)
+            found = forest.score_samples(found.reshape(-1, found.shape[-1]))
+            return -found.reshape(len(rows), GRID, GRID, 1)
+
+        yield setting, scores
 
 
 METHODS = {
     "ConvGMMFeatures": learned_kernels,
+    "the same, and moments": with_moments(learned_kernels),
+    "PCA, components": pca_features,
+    "the same components, and moments": with_moments(pca_features),
+    "k-means": kmeans_features,
+    "multiscale_basic_features": BASIC,
+    "hog": made_once(gradients),
+    "mean and deviation": MOMENTS,
     "score_map": likelihoods,
     "PCA, reconstruction error": pca_errors,
-    "PCA, components": pca_features,
-    "k-means": kmeans_features,
-    "multiscale_basic_features": basic_features,
-    "hog": gradients,
-    "mean and deviation": brightness,
+    "k-means, distance": kmeans_distances,
+    "IsolationForest": forests,
 }
 
 
@@ -211,18 +297,24 @@ def distances(learned, judged):
     learned, judged = (F.reshape(len(F), GRID**2, -1).astype(float) for F in (learned, judged))
     for known, others in zip(learned.swapaxes(0, 1), judged.swapaxes(0, 1), strict=True):
         mean, deviation = known.mean(axis=0), known.std(axis=0) + 1e-9
-        gaussian = LedoitWolf().fit((known - mean) / deviation)
-        found.append(gaussian.mahalanobis((others - mean) / deviation))
-    return np.sqrt(np.maximum(found, 0)).T
+        covariance, _ = ledoit_wolf((known - mean) / deviation, assume_centered=True)
+        factor = np.linalg.cholesky(covariance)
+        rows = solve_triangular(factor, ((others - mean) / deviation).T, lower=True)
+        found.append(np.sqrt(np.square(rows).sum(axis=0)))
+    return np.array(found).T
 
 
 def statistics(maps):
     values = np.sort(maps, axis=1)
+    n = values.shape[1]
+    quarter, middle, three = (values[:, n * i // 4] for i in (1, 2, 3))
+    top = values[:, -5:].mean(axis=1)
     return {
         "max": values[:, -1],
-        "top 2 %": values[:, -5:].mean(axis=1),
+        "top 2 %": top,
         "top 5 %": values[:, -12:].mean(axis=1),
         "mean": values.mean(axis=1),
+        "top 2 % over own quartiles": (top - middle) / (three - quarter),
     }
 
 
@@ -235,23 +327,66 @@ def areas(scores, kinds):
     return np.array(found)
 
 
-def figures(method, images, kinds, parts, seed):
-    """Areas of each setting, of the part that chooses and of the held-out one."""
-    learned, choosing, held_out = parts
-    judged, found = np.concatenate([choosing, held_out]), {}
-    for setting, features in METHODS[method](images[learned], seed):
-        known, others = features(images[learned]), features(images[judged])
-        for root in (False, True) if known.min() >= 0 and others.min() >= 0 else (False,):
-            if root:
-                known, others = np.sqrt(known), np.sqrt(others)
-            for name, scores in statistics(distances(known, others)).items():
-                halves = np.split(scores, [len(choosing)])
-                key = f"{setting}{', roots' if root else ''}; {name}"
-                found[key] = [
-                    areas(half, kinds[part])
-                    for half, part in zip(halves, (choosing, held_out), strict=True)
-                ]
+def all_scores(method, images, learned, judged, seed, only=None):
+    """Scores of the judged photographs, by setting; `only` of one setting of the features."""
+    found = {}
+    for setting, features in METHODS[method](images, learned, seed):
+        if only is not None and setting != only:
+            continue
+        known, others = features(learned), features(judged)
+        for root, centred in product((False, True), repeat=2):
+            pair = [prepared(F, root, centred) for F in (known, others)]
+            for name, scores in statistics(distances(*pair)).items():
+                options = f"{'roots, ' * root}{'less median, ' * centred}{name}"
+                found[f"{setting}; {options}"] = scores
     return found
+
+
+def prepared(features, root, centred):
+    if root:
+        features = np.sign(features) * np.sqrt(np.abs(features))
+    if centred:
+        features = features - np.median(features, axis=(1, 2), keepdims=True)
+    return features
+
+
+def learned_rows(rows, kinds, seed):
+    """Photographs without defects of some rows, at most 300."""
+    return np.random.default_rng(seed).permutation(rows[kinds[rows] == 0])[:N_LEARNED]
+
+
+def best_settings(method, images, kinds, folds, seed):
+    """For each fold the setting that is best on the others, and its mean area there."""
+    found = {}
+    for pair in combinations(range(N_FOLDS), 2):
+        outside = np.isin(folds, pair)
+        learned = learned_rows(np.flatnonzero(~outside), kinds, seed)
+        judged = np.flatnonzero(outside)
+        for setting, scores in all_scores(method, images, learned, judged, seed).items():
+            for judge, fold in (pair, pair[::-1]):
+                chosen = folds[judged] == judge
+                area = areas(scores[chosen], kinds[judged[chosen]]).mean()
+                found.setdefault(fold, {}).setdefault(setting, []).append(area)
+    best = []
+    for fold in range(N_FOLDS):
+        means = {setting: np.mean(those) for setting, those in found[fold].items()}
+        setting = max(means, key=means.get)
+        best.append((setting, means[setting]))
+    return best
+
+
+def figures(method, images, kinds, blocks, seed):
+    """Areas of each kind, means over the folds, with settings that the other folds chose."""
+    folds, found = folds_of(kinds, blocks, seed), []
+    best = best_settings(method, images, kinds, folds, seed)
+    for fold, (setting, inside) in enumerate(best):
+        learned = learned_rows(np.flatnonzero(folds != fold), kinds, seed)
+        judged = np.flatnonzero(folds == fold)
+        only = setting.split("; ")[0]
+        scores = all_scores(method, images, learned, judged, seed, only)[setting]
+        found.append(areas(scores, kinds[judged]))
+        report(f"    {method}, seed {seed}, fold {fold}", found[-1], f"{inside:.3f} {setting}")
+    return np.mean(found, axis=0)
 
 
 def report(name, kinds, note):
@@ -262,24 +397,17 @@ def report(name, kinds, note):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--held-out", action="store_true")
-    parser.add_argument("--all", action="store_true", help="print every setting")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     arguments = parser.parse_args()
     print(machine())
-    images, kinds, places = photographs(arguments.folder)
-    parts = parts_of(kinds, places, arguments.seed)
-    print(f"learned {len(parts[0])}, choosing {len(parts[1])}, held out {len(parts[2])}")
+    images, kinds, blocks = photographs(arguments.folder)
     print("kinds:", ", ".join(KINDS[1:]))
     for method in arguments.methods:
-        found = figures(method, images, kinds, parts, arguments.seed)
-        best = max(found, key=lambda key: found[key][0].mean())
-        report(method, found[best][0], best)
-        if arguments.held_out:
-            report("    held out", found[best][1], best)
-        for key in found if arguments.all else ():
-            report("    ", found[key][0], key)
+        seeds = [figures(method, images, kinds, blocks, seed) for seed in arguments.seeds]
+        means = np.mean(seeds, axis=1)
+        spread = " ".join(f"{deviation:.3f}" for deviation in np.std(seeds, axis=0))
+        report(method, np.mean(seeds, axis=0), f"± {spread} mean {means.std():.3f}")
 
 
 if __name__ == "__main__":
