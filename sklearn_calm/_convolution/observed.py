@@ -17,6 +17,7 @@ from sklearn_calm._arrays.namespace import (
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._convolution.moments import box_sums
 from sklearn_calm._convolution.patches import Patches
+from sklearn_calm._convolution.windows import LOG_ZERO
 
 # The weight of an observed value falls by this factor, e^-2, with each pixel of distance ...
 FILL_DECAY = 2.0
@@ -87,6 +88,16 @@ def used_positions(images, geometry, min_observed):
     counts = box_sums(contiguous(xp.astype(images == images, images.dtype)), geometry)
     least = max(min_observed * geometry.patch_length, 1) - 1e-3
     return xp.astype(counts >= least, images.dtype)
+
+
+def without_unused(maps, used):
+    """Maps (rows, n, columns, K), overwritten: `LOG_ZERO` at positions that do not count, if any.
+
+    It is added to the score, of which nothing is left after rounding.
+    """
+    if used is not None:
+        maps += (LOG_ZERO * (1 - used))[..., None]
+    return maps
 
 
 class ObservedPatches(Patches):

@@ -24,6 +24,7 @@ from sklearn_calm._arrays.namespace import (
     rectify,
 )
 from sklearn_calm._convolution.geometry import slices
+from sklearn_calm._convolution.observed import without_unused
 from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._convolution.windows import LOG_ZERO, Windows, of_what_is_there
 
@@ -33,8 +34,6 @@ ROWS_TOGETHER = 8
 BAND_BYTES = 2**20
 # Weights below e^-44, or 1e-19, are less than the rounding error of any sum of weights.
 LEAST_LOG_WEIGHT = -44.0
-# Taken off maps at positions that are not used.
-UNLIKELY = 1e30
 
 # The axes of maps in an ONNX graph: (n, K, rows, columns).
 COMPONENT, ROW, COLUMN = 1, 2, 3
@@ -192,13 +191,6 @@ def _of_used(features, windows, used, divide=None):
     return xp.reshape(features, (features.shape[0], -1))
 
 
-def _without(maps, used):
-    """Maps that are so low at the positions not used that these do not count."""
-    if used is not None:
-        maps -= (UNLIKELY * (1 - used))[..., None]
-    return maps
-
-
 def _rectified(bands, both):
     """Bands as `_mean_of_bands` takes them: what is positive, and with `both` what is negative."""
     zeros = memory = None
@@ -315,7 +307,7 @@ def _mean_of_bands(bands, scale, windows):
 
 
 def _logsumexp(maps, windows, used=None):
-    features = _logsumexp_of_all(_without(maps, used), windows)
+    features = _logsumexp_of_all(without_unused(maps, used), windows)
     if used is None:
         return features
     log = array_namespace(features).log
@@ -344,7 +336,7 @@ def _log_sum(values, axis):
 
 
 def _max(maps, windows, used=None):
-    features = _over_boxes(_max_of_region, _without(maps, used), windows.edges)
+    features = _over_boxes(_max_of_region, without_unused(maps, used), windows.edges)
     if used is None:
         return features
     return _of_used(features, windows, used, lambda peaks, _: peaks)

@@ -18,6 +18,7 @@ from sklearn_calm._arrays.namespace import (
     take_at,
     to_numpy,
 )
+from sklearn_calm._convolution.observed import without_unused
 
 
 def responsibilities(maps, cells, used=None):
@@ -29,10 +30,6 @@ def responsibilities(maps, cells, used=None):
     exponentials, scale, _, _ = find_posterior(maps, cells, weights, used=used)
     exponentials *= scale[..., None]
     return exponentials
-
-
-# Taken off the log joint at positions that hold no patch.
-UNLIKELY = 1e30
 
 
 class Posterior(NamedTuple):
@@ -70,8 +67,7 @@ def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None, use
     posterior : Posterior
     """
     xp = array_namespace(maps)
-    if used is not None:
-        maps -= (UNLIKELY * (1 - used))[..., None]
+    maps = without_unused(maps, used)
     peaks = cells.peaks(maps)
     masses = _exponentials(maps, cells.spread(peaks))
     if used is None:
@@ -129,8 +125,7 @@ def exact_log_normalizers(maps, cells, used=None):
     log_normalizers : ndarray of shape (cell rows, n, cell columns)
         float64; 0 of a cell that holds no patch.
     """
-    if used is not None:
-        maps -= (UNLIKELY * (1 - used))[..., None]
+    maps = without_unused(maps, used)
     peaks = cells.peaks(maps)
     totals = cells.sums(_exponentials(maps, cells.spread(peaks)))
     if used is not None:

@@ -9,10 +9,11 @@ from scipy.special import logsumexp
 from sklearn.utils.random import sample_without_replacement
 
 from sklearn_calm._convolution.geometry import slices
-from sklearn_calm._convolution.observed import own_means_filled
+from sklearn_calm._convolution.observed import own_means_filled, without_unused
+from sklearn_calm._convolution.windows import LOG_ZERO
 from sklearn_calm._mixture.em import dead_components
 from sklearn_calm._mixture.model import conv_layer, log_joint, patch_energies
-from sklearn_calm._mixture.posterior import UNLIKELY, cell_log_normalizers
+from sklearn_calm._mixture.posterior import cell_log_normalizers
 from sklearn_calm._mixture.preprocessing import normalize_contrast
 from sklearn_calm._mixture.seeds import join_equal
 
@@ -94,15 +95,14 @@ def _gains(images, image_rows, share, parameters, model, batch_size):
     for part in slices(len(image_rows), batch_size):
         batch = images.read(image_rows[part])
         patches = layer.view(batch)
-        log_masses = logsumexp(log_joint(patches, layer), axis=-1)
-        if patches.used is not None:
-            log_masses -= UNLIKELY * (1 - patches.used)
+        log_masses = logsumexp(log_joint(patches, layer), axis=-1, keepdims=True)
+        log_masses = without_unused(log_masses, patches.used)[..., 0]
         peaks = model.cells.peaks(log_masses[..., None])
         totals = model.cells.sums(np.exp(log_masses - model.cells.spread(peaks)))
         new = patch_energies(batch, model) / (2 * parameters.noise_variance) - log_cell
         odds = new - model.cells.spread(cell_log_normalizers(totals, peaks))
         if patches.used is not None:
-            odds = np.where(patches.used > 0, odds, -UNLIKELY)
+            odds = np.where(patches.used > 0, odds, LOG_ZERO)
         odds = odds.transpose(1, 0, 2).reshape(odds.shape[1], -1)
         positions[part] = odds.argmax(axis=1)
         with np.errstate(divide="ignore"):
