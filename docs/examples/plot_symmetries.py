@@ -25,11 +25,14 @@ plain = ConvGMMFeatures(16, max_iter=10, tol=0, **options).fit(X)
 
 # %%
 # Each row below shows one kernel and its transformations, which together are its orbit. First come
-# the four quarter turns, then those of the mirror image. The layer applies all of them.
-heaviest = np.argsort(-tied.weights_)[:6]
+# the four quarter turns, then those of the mirror image. The layer applies all of them. The picture
+# has the eight orbits that give most energy to patches, which is the weight times the squared norm.
+# Two others have large weights, but are nearly flat: they stand for smooth patches, as of the sky.
+energies = tied.weights_ * np.square(tied.means_).sum(axis=(1, 2, 3))
+strongest = np.argsort(-energies)[:8]
 orbits = [
     np.rot90(image, turns)
-    for kernel in tied.means_[heaviest]
+    for kernel in tied.means_[strongest]
     for image in (kernel, kernel[:, ::-1])
     for turns in range(4)
 ]
