@@ -183,11 +183,15 @@ class ConvGMMFeatures(
     max_iter : int, default=100
         Maximum number of EM passes. Accuracy rarely improves after about ten passes.
 
-    tol : float, default=1e-2
+    tol : "auto" or float, default="auto"
         Tolerance. EM stops when a pass gains less than this in log-likelihood per cell. 0 makes
-        exactly `max_iter` passes. With a positive tolerance, 2048 images or more, and no given
-        kernels, EM begins with a pass of stepwise EM, which saves about ten passes.
-        `lower_bounds_` does not include that pass.
+        exactly `max_iter` passes. "auto" is 0.01, or more if a sample of patches is fitted with
+        many components: the number of values that are learned over the number of patches. The
+        log-likelihood of new patches is lower than that of fitted ones by about as much.
+
+        If `tol` is not 0, there are 2048 images or more, and no kernels are given, EM begins with
+        a pass of stepwise EM, which saves about ten passes. `lower_bounds_` does not include that
+        pass.
 
     batch_size : int or "auto", default="auto"
         Number of images in a batch. Smaller batches need less memory. Results are equal up to
@@ -330,7 +334,7 @@ class ConvGMMFeatures(
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
         n_init: int = 1,
         max_iter: int = 100,
-        tol: float = 1e-2,
+        tol: float | Literal["auto"] = "auto",
         batch_size: Literal["auto"] | int = "auto",
         learning_decay: float = 0.7,
         learning_offset: float = 10.0,
@@ -403,7 +407,7 @@ class ConvGMMFeatures(
         """
         continued = self.warm_start and hasattr(self, "means_")
         # Kernels that were learned or given are better than what one step would make of them.
-        stepwise = self.tol > 0 and not continued and isinstance(self.init_params, str)
+        stepwise = self.tol != 0 and not continued and isinstance(self.init_params, str)
         n_starts = 1 if continued else self.n_init
         # Outside, as scikit-learn keeps in the estimator which callbacks it is to tear down.
         task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)

@@ -20,6 +20,9 @@ from sklearn_calm._progress import Printer
 from sklearn_calm._state import fit_attributes, parameters_of, stream_attributes
 from sklearn_calm._validation import check_continued, check_init, check_symmetry, grid_or_name
 
+# The tolerance that is chosen for few components.
+LEAST_TOL = 0.01
+
 
 def fit(features, images, task, *, continued, stepwise):
     """Fit an estimator to images: `ConvGMMFeatures.fit`, once its input is checked.
@@ -49,7 +52,13 @@ def fit(features, images, task, *, continued, stepwise):
     best = fit_best(
         chain([first], starts),
         partial(EM, prepared.images, prepared.model, *settings, rng),
-        partial(History, features.tol, features.max_iter, prepared.cells_per_image, prepared.scale),
+        partial(
+            History,
+            tolerance(features.tol, prepared, features.n_components),
+            features.max_iter,
+            prepared.cells_per_image,
+            prepared.scale,
+        ),
         stepwise=stepwise,
         observer=Printer(task) if features.verbose else task,
     )
@@ -129,6 +138,16 @@ def prepare_images(features, images, rng, preprocessing=None):
         preprocessing=preprocessing,
         symmetry=check_symmetry(features.symmetry, images.geometry),
     )
+
+
+def tolerance(tol, prepared, n_components):
+    """What a pass must gain for another one to follow, in nats per cell (eq. 46)."""
+    if tol != "auto":
+        return tol
+    if prepared.model is prepared.whole:
+        return LEAST_TOL
+    n_parameters = n_components * (prepared.model.geometry.patch_length + 1)
+    return max(LEAST_TOL, n_parameters / len(prepared.images))
 
 
 def starting_parameters(features, prepared, geometry, rng, continued=False, n_starts=None):

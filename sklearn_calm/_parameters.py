@@ -45,7 +45,7 @@ PARAMETER_CONSTRAINTS = {
     "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
     "n_init": [POSITIVE_INT],
     "max_iter": [POSITIVE_INT],
-    "tol": [Interval(numbers.Real, 0, None, closed="left")],
+    "tol": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
     "learning_decay": [Interval(numbers.Real, 0.5, 1, closed="right")],
     "learning_offset": [Interval(numbers.Real, 0, None, closed="left")],

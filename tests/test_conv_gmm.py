@@ -291,6 +291,19 @@ def test_tol_stops():
     assert (all_but_last >= 1e-3 * 6 * 7).all()
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tol_is_chosen_by_the_number_of_learned_values(monkeypatch, seed):
+    X = np.random.default_rng(seed).normal(size=(30, 6, 7))
+    whole = small(tol="auto", max_iter=500).fit(X)
+    assert_same_model(whole, small(tol=0.01, max_iter=500).fit(X))
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.MAX_PATCHES", 500)
+    sampled = small(tol="auto", max_iter=500).fit(X)
+    tol = sampled.n_components * (sampled.means_[0].size + 1) / 500
+    assert tol > 0.01
+    assert_same_model(sampled, small(tol=tol, max_iter=500).fit(X))
+    assert sampled.n_iter_ <= small(tol=0.01, max_iter=500).fit(X).n_iter_
+
+
 def test_no_tol_makes_every_pass():
     model = small(max_iter=40, n_components=1, pooling="logsumexp").fit(make_images(25))
     assert model.n_iter_ == 40

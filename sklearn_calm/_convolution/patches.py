@@ -238,6 +238,21 @@ class StripedPatches(Patches):
             sums += matmul_into(product, map_row.T, block)
         return self._without_unit(sums)
 
+    def adjoint_sparse(self, map_rows):
+        """`adjoint` for maps of which few components are not zero at a position. NumPy only.
+
+        Parameters
+        ----------
+        map_rows : list of sparse arrays of shape (n * columns, K)
+        """
+        blocks, sums = self.blocks, 0
+        for y, map_row in enumerate(map_rows):
+            block = blocks[self._number(y)]
+            if self.deviation is not None:
+                block = block / self.deviation[y].reshape(-1, 1)
+            sums = sums + map_row.T @ block
+        return self._without_unit(sums)
+
     def gather(self, positions, maps, scale=None):
         xp, blocks, (map_rows, lines) = array_namespace(maps), self.blocks, positions
         scale = self._over_deviation(scale)

@@ -11,6 +11,10 @@ from sklearn_calm._convolution.geometry import PatchGeometry
 # Memory for the scores of one batch: larger batches leave the cache, smaller ones spend time
 # between batches.
 BATCH_BYTES = 2**22
+# The statistics of a batch take time too, which counts with fewer positions than this for each
+# value of a patch. Then batches are larger, up to so many times.
+POSITIONS_PER_VALUE = 32
+MOST_TIMES = 4
 # The same where maps are pooled row by row: stripes are then the largest part.
 BY_ROW_BYTES = 2**21
 DEVICE_BATCH_BYTES = 2**28
@@ -144,6 +148,8 @@ class ImageSource(Protocol):
         """
         geometry = self.geometry
         held, most = geometry.n_positions * n_components, BATCH_BYTES
+        wanted = POSITIONS_PER_VALUE * geometry.patch_length * n_components * self.dtype.itemsize
+        most = min(max(most, wanted), MOST_TIMES * most)
         if by_row:
             most = BY_ROW_BYTES
             held = max(4 * geometry.map_shape[1] * n_components, geometry.stripe_length)

@@ -20,6 +20,7 @@ from sklearn_calm._mixture.model import (
 )
 from sklearn_calm._mixture.posterior import (
     exact_log_normalizers,
+    find_few_components,
     find_posterior,
     position_log_normalizers,
 )
@@ -81,20 +82,19 @@ def e_step(images, sample_weight, layer, *, with_energy=True):
         False leaves Q at 0: it does not change from pass to pass.
     """
     patches = layer.view(images)
-    maps, cells = log_joint(patches, layer), layer.model.cells
-    posterior = find_posterior(
-        maps, cells, sample_weight, patches.sparse_below, patches.scratch, patches.used
-    )
+    maps, cells, posterior = log_joint(patches, layer), layer.model.cells, None
+    if layer.is_striped and patches.used is None:
+        posterior = find_few_components(maps, cells, sample_weight)
+    if posterior is None:
+        posterior = find_posterior(
+            maps, cells, sample_weight, patches.sparse_below, patches.scratch, patches.used
+        )
     return collect(patches, posterior, images, sample_weight, layer.model, with_energy=with_energy)
 
 
 def collect(patches, posterior, images, sample_weight, model, *, with_energy=True):
     """Sufficient statistics of a batch from its posterior: NumPy, float64."""
-    exponentials, scale, positions, log_normalizers = posterior
-    if positions is None:
-        sums, counts = patches.adjoint(exponentials, scale)
-    else:
-        sums, counts = patches.gather(positions, exponentials, scale)
+    sums, counts = posterior.sums(patches)
     n_images = float(sample_weight.sum())
     sums, counts = (to_numpy(part).astype(np.float64) for part in (sums, counts))
     length, symmetry = model.geometry.patch_length, model.symmetry
@@ -111,7 +111,7 @@ def collect(patches, posterior, images, sample_weight, model, *, with_energy=Tru
     return SufficientStatistics(
         sums=sums,
         counts=counts,
-        log_normalizer=float(sample_weight @ log_normalizers),
+        log_normalizer=float(sample_weight @ posterior.log_normalizers),
         energy=float(sample_weight @ energies(images, model)) if with_energy else 0.0,
         n_values=n_values,
         n_images=n_images,

@@ -6,6 +6,7 @@ Equation numbers are those of docs/mathematics.rst.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from sklearn_calm._arrays.namespace import (
     array_namespace,
@@ -19,6 +20,7 @@ from sklearn_calm._arrays.namespace import (
     to_numpy,
 )
 from sklearn_calm._convolution.observed import without_unused
+from sklearn_calm._mixture.cells import NEGLIGIBLE
 
 
 def responsibilities(maps, cells, used=None):
@@ -32,6 +34,13 @@ def responsibilities(maps, cells, used=None):
     return exponentials
 
 
+# Of so many components few may matter at a position. To pick them pays if their share is below
+# FEW_COMPONENTS, which one position in LOOKED_AT shows.
+MANY_COMPONENTS = 256
+FEW_COMPONENTS = 0.04
+LOOKED_AT = 16
+
+
 class Posterior(NamedTuple):
     """Responsibilities weighted by image, as a product of two factors, at all positions or a few.
 
@@ -42,6 +51,69 @@ class Posterior(NamedTuple):
     scale: np.ndarray  # weight of the image over the sum of its cell: (rows, n, columns)
     positions: tuple | None  # the few, as `Patches.gather` takes them
     log_normalizers: np.ndarray  # of each image: (n,), NumPy, float64
+
+    def sums(self, patches):
+        """Sums of patches and of responsibilities of each component, S_k and N_k (eq. 5)."""
+        if self.positions is None:
+            return patches.adjoint(self.exponentials, self.scale)
+        return patches.gather(self.positions, self.exponentials, self.scale)
+
+
+class FewComponents(NamedTuple):
+    """The same where every position is a cell and few components matter at each (eq. 45)."""
+
+    shares: list[csr_array]  # weighted responsibilities, for each row of the map: (n * columns, K)
+    log_normalizers: np.ndarray  # (n,)
+
+    def sums(self, patches):
+        """As of `Posterior`."""
+        return patches.adjoint_sparse(self.shares)
+
+
+def find_few_components(maps, cells, sample_weight):
+    """Posterior of a batch without the components that do not matter at a position (eq. 45).
+
+    Parameters
+    ----------
+    maps : ndarray of shape (rows, n, columns, K)
+        The log joint, contiguous. Not changed.
+    cells : Cells
+    sample_weight : ndarray of shape (n,)
+
+    Returns
+    -------
+    posterior : FewComponents or None
+        None where too many components matter, or where `maps` is not an array of NumPy.
+    """
+    n_components = maps.shape[-1]
+    if cells.largest > 1 or n_components < MANY_COMPONENTS or not isinstance(maps, np.ndarray):
+        return None
+    least = maps.dtype.type(np.log(NEGLIGIBLE[maps.dtype.name] / n_components))
+    some = maps.reshape(-1, n_components)[::LOOKED_AT]
+    matter = some > some.max(axis=1, keepdims=True) + least
+    if np.count_nonzero(matter) > FEW_COMPONENTS * matter.size:
+        return None
+    peaks = cells.peaks(maps)
+    totals, weights = np.empty_like(peaks), sample_weight.astype(maps.dtype)[:, None]
+    shares = []
+    for y, map_row in enumerate(maps):
+        chosen, n_chosen = _above(map_row, peaks[y] + least)
+        values = np.exp(map_row.reshape(-1)[chosen] - np.repeat(peaks[y], n_chosen))
+        ends = np.append(0, n_chosen.cumsum())
+        totals[y] = np.add.reduceat(values, ends[:-1]).reshape(totals[y].shape)
+        values *= np.repeat(weights / totals[y], n_chosen)
+        columns = chosen - np.repeat(np.arange(len(n_chosen)) * n_components, n_chosen)
+        shape = len(n_chosen), n_components
+        shares.append(csr_array((values, columns, ends), shape))
+    return FewComponents(shares, image_log_normalizers(totals, peaks, cells))
+
+
+def _above(map_row, least):
+    """Flat places of the scores (n, columns, K) above those given, and how many each line has."""
+    n_components = map_row.shape[-1]
+    chosen = np.flatnonzero(map_row > least[..., None])
+    n_chosen = np.diff(np.searchsorted(chosen, np.arange(least.size + 1) * n_components))
+    return chosen, n_chosen
 
 
 def find_posterior(maps, cells, sample_weight, sparse_below=0, scratch=None, used=None):

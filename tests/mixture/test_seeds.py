@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.cluster import kmeans_plusplus
 
 import _reference
 from _twins import geometries, literal_patches, make_problem
@@ -10,6 +11,7 @@ from sklearn_calm._mixture.preprocessing import Preprocessing
 from sklearn_calm._mixture.seeds import (
     SEED_LENGTH,
     PatchSample,
+    choose_seeds,
     distinct,
     drawn_in,
     least_square_distances,
@@ -126,6 +128,39 @@ def test_weight_two_is_given_twice_in_any_order(init, seed):
     weighted = means(whole_sample(patches, counts.astype(float)))
     assert_array_equal(means(whole_sample(repeated)), weighted)
     assert_array_equal(means(whole_sample(repeated[order])), weighted)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_many_seeds_are_chosen_in_groups_of_all_points(monkeypatch, seed):
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.SEEDS_TOGETHER", 3)
+    rng = np.random.default_rng(seed)
+    points, weights = rng.normal(size=(50, 4)), rng.uniform(0.2, 3, size=50)
+    chosen = choose_seeds(points, weights, 11, np.random.RandomState(seed))
+    assert len(set(chosen)) == 11
+    # The same draws, told step by step: three groups, of 3, 4 and 4 seeds.
+    state, expected = np.random.RandomState(seed), []
+    order = state.permutation(50)
+    for group, n_seeds in enumerate([3, 4, 4]):
+        rows = [order[i] for i in range(50) if i % 3 == group]
+        _, found = kmeans_plusplus(
+            points[rows], n_seeds, sample_weight=weights[rows], random_state=state
+        )
+        expected += [rows[i] for i in found]
+    assert_array_equal(chosen, expected)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_seeds_in_groups_do_not_depend_on_copies_and_order(monkeypatch, seed):
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.SEEDS_TOGETHER", 3)
+    test_weight_two_is_given_twice_in_any_order("k-means++", seed)
+
+
+@pytest.mark.parametrize("n_points", [30, 39])
+def test_few_points_are_not_divided(monkeypatch, n_points):
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.SEEDS_TOGETHER", 2)
+    points = np.random.default_rng(9).normal(size=(n_points, 3))
+    chosen = choose_seeds(points, np.ones(n_points), 10, np.random.RandomState(0))
+    assert_array_equal(chosen, kmeans_plusplus(points, 10, random_state=0)[1])
 
 
 @inits
