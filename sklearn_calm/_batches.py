@@ -53,7 +53,8 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
     if is_dask(X) and not _takes_parts(features, images, reset=reset, method=method):
         images.X = whole_images(X)
     if reset:
-        check_n_positions(len(images), images.total_positions, features.n_components)
+        n_positions = images.total_positions
+        check_n_positions(len(images), n_positions, features.n_components, features.subsample)
         warn_of_layout(images, features.image_shape, stacklevel=4)
         set_image_shape(features, common)
     if reset and not (features.warm_start and hasattr(features, "means_")):

@@ -14,7 +14,7 @@ from sklearn_calm._callbacks import begin_fit
 from sklearn_calm._fitting import fit, partial_fit
 from sklearn_calm._inference import feature_names, pooled_features
 from sklearn_calm._likelihood import LikelihoodMixin
-from sklearn_calm._parameters import PARAMETER_CONSTRAINTS
+from sklearn_calm._parameters import PARAMETER_CONSTRAINTS, ImageShape, PoolingName
 from sklearn_calm._pixels import PixelFeaturesMixin
 from sklearn_calm._sklearn import (
     CallbackSupportMixin,
@@ -55,8 +55,7 @@ class ConvGMMFeatures(
         the paper, if each kernel should show a whole object.
 
     stride : int or tuple (vertical, horizontal), default=1
-        Step between patches. With 2, `transform` takes a quarter of the time, and accuracy is
-        somewhat lower.
+        Step between patches. With 2, `transform` takes a quarter of the time; accuracy is lower.
 
     dilation : int or tuple (vertical, horizontal), default=1
         Step between the pixels of a patch. With 2, a patch takes every second pixel, so that it
@@ -78,16 +77,14 @@ class ConvGMMFeatures(
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
         Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
         and any other row as a signal, an image of height 1. `fit` warns where such a reading looks
-        odd, as of channels that come first; a shape given here does not warn. None as height or
-        width allows any, as (None, None, 3) for colour images of all sizes and (1, None) for
-        signals of all lengths; "auto" does so for lists of several sizes.
+        odd; a shape given here does not warn. None as height or width allows any, as (None, None,
+        3) for colour images and (1, None) for signals; "auto" does so for lists of several sizes.
 
     assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
         Cells of an image. Each cell contains one patch of the mixture.
 
         - "patch": every position is a cell. This is an ordinary Gaussian mixture of all patches.
-          It gives the best features and is fastest. If there are more than about 400000 patches, a
-          random sample of them is fitted.
+          It gives the best features and is fastest.
         - "image": the image is one cell, as in the paper. Use it to find one object per image.
         - (rows, columns): a grid of cells.
 
@@ -119,14 +116,19 @@ class ConvGMMFeatures(
     learn_weights : bool, default=True
         Whether to learn the weights of the components. False keeps them uniform, as in the paper.
 
-    pooling : {"logsumexp", "max", "mean", "tempered", "triangle"} or None, default="triangle"
+    pooling : {"logsumexp", "max", "mean", "proportion", "tempered", "triangle"} or None, \
+            default="triangle"
         How the log joint of a component is pooled over each region: "logsumexp", the paper's log
-        posterior; "max"; "mean" of its responsibilities; "tempered", the mean of responsibilities
-        whose log joint is divided by the values of a patch, which makes them soft; "triangle", the
-        mean of what lies above the mean of all components. "triangle" does best in a first layer
-        under a linear classifier, "tempered" in a second; "mean" is to be read as shares. None
-        returns the maps themselves, of shape (n, rows, columns, n_components), as images for a
-        next layer.
+        posterior; "max"; "mean" of its responsibilities, to be read as shares; "proportion" of the
+        positions at which it is above each of `n_thresholds` thresholds; "tempered", the mean of
+        responsibilities whose log joint is divided by the values of a patch, which makes them soft;
+        "triangle", the mean of what lies above the mean of all components. "triangle" does best in
+        a first layer under a linear classifier, "tempered" in a second, "proportion" for signals.
+        None returns the maps, (n, rows, columns, n_components), as images for a next layer.
+
+    n_thresholds : int, default=8
+        Number of thresholds of each component with ``pooling="proportion"``, and of its features.
+        They are quantiles of the log joint under the fitted mixture, at even levels.
 
     pool_grid : int or tuple (rows, columns), default=4
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower
@@ -135,8 +137,8 @@ class ConvGMMFeatures(
     pool_window : {"auto", "box", "gaussian"}, default="auto"
         Weights of the positions of a region. "box" counts the positions inside the region.
         "gaussian" weighs all positions by a Gaussian about the middle of the region, so that
-        regions overlap; it gives better accuracy. "auto" is "gaussian" for "mean", "tempered" and
-        "triangle", and "box" otherwise. "max" accepts "box" only.
+        regions overlap; it gives better accuracy. "auto" is "box" for "logsumexp" and "max", and
+        "gaussian" otherwise. "max" accepts "box" only.
 
     pool_width : float, default=0.6
         Standard deviation of a Gaussian window, in units of the height of a region vertically and
@@ -150,14 +152,13 @@ class ConvGMMFeatures(
 
     polarity : {"positive", "both"}, default="positive"
         Which scores become features with ``pooling="triangle"``: "positive", those above the mean
-        of all components; "both", also those below it, which makes twice as many features. The
-        accuracy is about that of twice as many components, which would take more time. Other
-        poolings take "positive" only.
+        of all components; "both", also those below it, in as many features again. They are about as
+        accurate as twice as many components, in less time. Other poolings take "positive" only.
 
     flatten : bool, default=True
         Whether features are rows, for a classifier. False keeps them as pooled maps, of shape
-        (n, grid rows, grid columns, n_components), which are images for a next layer. With
-        ``polarity="both"`` they have twice as many channels, the positive ones first.
+        (n, grid rows, grid columns, n_components), which are images for a next layer. Channels of
+        the second polarity, and of further thresholds, follow those of all components.
 
     missing_values : {"error", "ignore"}, default="error"
         Whether values may be missing: NaN, and masked values of masked arrays. "ignore" learns and
@@ -170,11 +171,14 @@ class ConvGMMFeatures(
         Starting kernels.
 
         - "k-means++": patches chosen by k-means++.
-        - "random_from_data": patches chosen at random.
+        - "random_from_data": patches chosen at random. With `whiten=True`, chosen patches are
+          moved towards the mean patch.
         - "random": standard normal kernels, as in the paper.
         - array-like: kernels of the shape of `means_`, such as those of another fit.
 
-        With `whiten=True`, chosen patches are moved towards the mean patch.
+    subsample : "auto" or int, default="auto"
+        Maximum number of patches that are fitted with ``assignment="patch"``; of more, a random
+        sample is. "auto" is 400000, or fewer if patches are large. Fewer take less time.
 
     n_init : int, default=1
         Number of starts. The fit with the best objective is kept. More starts help to interpret a
@@ -208,9 +212,9 @@ class ConvGMMFeatures(
         last fit.
 
     n_jobs : int or None, default=None
-        Number of threads over batches. None uses as many threads as BLAS would, unless a
-        :func:`joblib.parallel_config` asks for more than one. The number does not change results.
-        It has no effect for torch and CuPy.
+        Number of threads over batches. None uses as many as BLAS would, unless a
+        :func:`joblib.parallel_config` asks for more than one. The number does not change results,
+        and has no effect for torch and CuPy.
 
     backend : str, default="auto"
         Library that computes: "numpy", "torch" or "cupy". A device may follow the name of torch or
@@ -223,9 +227,8 @@ class ConvGMMFeatures(
         reproducible results across calls.
 
     verbose : int, default=0
-        1 prints a line for each pass, and the reason for the end; and one for each tenth of the
-        bands or tiles of large images. `set_callbacks` of scikit-learn 1.9 and later shows progress
-        bars of fits.
+        1 prints a line for each pass, the reason for the end, and each tenth of the bands or tiles
+        of large images. `set_callbacks` of scikit-learn 1.9 and later shows progress bars of fits.
 
     Attributes
     ----------
@@ -312,9 +315,7 @@ class ConvGMMFeatures(
         dilation: int | tuple[int, int] = 1,
         padding: Literal["auto", "same"] | int | tuple[int, int] = "auto",
         padding_mode: Literal["auto", "constant", "edge", "reflect"] = "auto",
-        image_shape: Literal["auto"]
-        | tuple[int | None, int | None]
-        | tuple[int | None, int | None, int] = "auto",
+        image_shape: ImageShape = "auto",
         assignment: Literal["image", "patch"] | tuple[int, int] = "patch",
         normalize: Literal["contrast"] | None = "contrast",
         whiten: bool = True,
@@ -322,7 +323,8 @@ class ConvGMMFeatures(
         reg_covar: float = 0.1,
         noise_variance: Literal["auto"] | float = "auto",
         learn_weights: bool = True,
-        pooling: Literal["logsumexp", "max", "mean", "tempered", "triangle"] | None = "triangle",
+        pooling: PoolingName | None = "triangle",
+        n_thresholds: int = 8,
         pool_grid: int | tuple[int, int] = 4,
         pool_window: Literal["auto", "box", "gaussian"] = "auto",
         pool_width: float = 0.6,
@@ -332,6 +334,7 @@ class ConvGMMFeatures(
         missing_values: Literal["error", "ignore"] = "error",
         min_observed: float = 0.25,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
+        subsample: Literal["auto"] | int = "auto",
         n_init: int = 1,
         max_iter: int = 100,
         tol: float | Literal["auto"] = "auto",
@@ -359,6 +362,7 @@ class ConvGMMFeatures(
         self.noise_variance = noise_variance
         self.learn_weights = learn_weights
         self.pooling = pooling
+        self.n_thresholds = n_thresholds
         self.pool_grid = pool_grid
         self.pool_window = pool_window
         self.pool_width = pool_width
@@ -368,6 +372,7 @@ class ConvGMMFeatures(
         self.missing_values = missing_values
         self.min_observed = min_observed
         self.init_params = init_params
+        self.subsample = subsample
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
@@ -459,11 +464,11 @@ class ConvGMMFeatures(
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
             Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``, and
-            one for each transformation with ``pool_symmetry=None``. With ``pooling=None`` the maps,
-            (n, rows, columns, n_components), a list of them for several sizes; with
-            ``flatten=False`` the
-            pooled maps, (n, grid rows, grid columns, n_components). float64 for images of float64
-            and of integers of 32 bits or more, else float32; of the library and on the device of X.
+            one for each transformation with ``pool_symmetry=None``, and for each threshold. With
+            ``pooling=None`` the maps, (n, rows, columns, n_components), a list of them for several
+            sizes; with ``flatten=False`` the pooled maps, (n, grid rows, grid columns,
+            n_components). float64 for images of float64 and of integers of 32 bits or more, else
+            float32; of the library and on the device of X.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
@@ -472,7 +477,7 @@ class ConvGMMFeatures(
         return pooled_features(self, check_images(self, X, method="transform"))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the features: region, component, and polarity where there are both.
+        """Names of the features: region, component, and polarity or threshold if there are several.
 
         Parameters
         ----------
@@ -482,9 +487,8 @@ class ConvGMMFeatures(
         Returns
         -------
         names : ndarray of str objects
-            "convgmmfeatures_row0_column1_component2" and so on. With ``polarity="both"`` each
-            region has the names that end in "_positive" first and then those in "_negative". With
-            ``pool_symmetry=None`` the names of components end in "_transformation0" and so on.
+            "convgmmfeatures_row0_column1_component2" and so on, which may go on with
+            "_transformation0", and then with "_positive" or "_threshold0".
         """
         check_is_fitted(self)
         check_input_features(self, input_features)

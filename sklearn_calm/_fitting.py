@@ -137,6 +137,7 @@ def prepare_images(features, images, rng, preprocessing=None):
         rng=rng,
         preprocessing=preprocessing,
         symmetry=check_symmetry(features.symmetry, images.geometry),
+        subsample=features.subsample,
     )
 
 

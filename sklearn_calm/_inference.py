@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from sklearn_calm._arrays.namespace import array_namespace
+from sklearn_calm._arrays.namespace import array_namespace, to_numpy
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._bands import features_by_band, is_large, scores_by_band
 from sklearn_calm._batches import (
@@ -16,7 +16,7 @@ from sklearn_calm._batches import (
     pools_parts,
     worker_of,
 )
-from sklearn_calm._convolution.pooling import pool_symmetry
+from sklearn_calm._convolution.pooling import POOLINGS, pool_symmetry
 from sklearn_calm._images.blocks import BlockImages, cuts_images, map_images
 from sklearn_calm._images.chunks import map_chunks
 from sklearn_calm._images.reader import Images
@@ -28,6 +28,8 @@ from sklearn_calm._mixture.features import (
     feature_layer,
     pools_by_row,
 )
+from sklearn_calm._mixture.model import MixtureParameters
+from sklearn_calm._mixture.quantiles import even_levels, score_quantiles
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._validation import find_pooler, grid_or_name
 
@@ -37,7 +39,7 @@ def pooled_features(features, images):
     if images.several_sizes:
         return _features_of_sizes(features, images)
     model = model_at(features, images.geometry)
-    pooler = _pooler(features, model.geometry)
+    pooler = fitted_pooler(features, model.geometry.map_shape, thresholds_of(features))
     shape = features_shape(features, pooler, model.geometry.map_shape)
     if isinstance(images, BlockImages):
         if cuts_images(images.X):
@@ -113,11 +115,11 @@ def _of_whole_images(merge, parts, images, shape, dtype):
 
 
 def _features_of_sizes(features, images):
-    scratch = Scratch()
+    scratch, thresholds = Scratch(), thresholds_of(features)
 
     def prepared(geometry):
         model = model_at(features, geometry)
-        pooler = _pooler(features, geometry)
+        pooler = fitted_pooler(features, geometry.map_shape, thresholds)
         return feature_layer(features._layer, model, pooler, images.placement, scratch), pooler
 
     def step(some):
@@ -139,9 +141,26 @@ def model_at(features, geometry):
     return patch_model(geometry, assignment, model.preprocessing, model.symmetry, missing)
 
 
-def _pooler(features, geometry):
+def fitted_pooler(features, map_shape, thresholds):
+    """What a fitted estimator pools maps of a shape by, with `thresholds_of` it."""
     symmetry, common = features._model.symmetry, features.image_shape_
-    return find_pooler(features, geometry.map_shape, symmetry, common)
+    return find_pooler(features, map_shape, symmetry, common, thresholds)
+
+
+def thresholds_of(features):
+    """Thresholds of a fitted estimator (n_thresholds, n_kernels); None if its pooling has none."""
+    pooling = POOLINGS.get(features.pooling)
+    if pooling is None or not pooling.thresholded:
+        return None
+    model = features._model
+    means = to_numpy(features.means_).reshape(-1, model.geometry.patch_length)
+    parameters = MixtureParameters(
+        means.astype(np.float64),
+        to_numpy(features.weights_).astype(np.float64),
+        features.noise_variance_,
+    )
+    levels = even_levels(features.n_thresholds)
+    return score_quantiles(features._layer, parameters, model, levels)
 
 
 def log_likelihoods(features, images):
@@ -231,8 +250,8 @@ def _any_map_shape(features):
 
 def feature_names(features):
     """Names of the columns of features, in their order."""
-    symmetry, common = features._model.symmetry, features.image_shape_
-    pooler = find_pooler(features, _any_map_shape(features), symmetry, common)
+    symmetry = features._model.symmetry
+    pooler = fitted_pooler(features, _any_map_shape(features), thresholds_of(features))
     if pooler is None or not features.flatten:
         raise ValueError(
             "pooling=None and flatten=False give maps, which have no columns to name. Choose a "
@@ -241,12 +260,15 @@ def feature_names(features):
     kept = range(symmetry.order) if pooler.pool_symmetry is None else ()
     transformations = [f"_transformation{g}" for g in kept] if len(kept) > 1 else [""]
     n_rows, n_columns, _ = pooler.features_shape(features.conv_bias_.shape[0])
+    parts = ("_positive", "_negative") if pooler.both else ("",)
+    if pooler.thresholds is not None:
+        parts = [f"_threshold{i}" for i in range(pooler.n_parts)]
     prefix = type(features).__name__.lower()
     names = [
-        f"{prefix}_row{row}_column{column}_component{component}{transformation}{polarity}"
+        f"{prefix}_row{row}_column{column}_component{component}{transformation}{part}"
         for row in range(n_rows)
         for column in range(n_columns)
-        for polarity in (("_positive", "_negative") if pooler.both else ("",))
+        for part in parts
         for component in range(features.means_.shape[0])
         for transformation in transformations
     ]

@@ -4,12 +4,18 @@ Whether they fit together, and fit the images, is for `_validation` to say.
 """
 
 import numbers
+from typing import Literal, TypeAlias
 
 from sklearn_calm._convolution.geometry import PADDING_MODES
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._convolution.symmetry import ORDERS
 from sklearn_calm._convolution.windows import WINDOWS
 from sklearn_calm._sklearn import Interval, StrOptions
+
+ImageShape: TypeAlias = (
+    Literal["auto"] | tuple[int | None, int | None] | tuple[int | None, int | None, int]
+)
+PoolingName: TypeAlias = Literal["logsumexp", "max", "mean", "proportion", "tempered", "triangle"]
 
 POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 
@@ -36,6 +42,7 @@ PARAMETER_CONSTRAINTS = {
     "noise_variance": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="neither")],
     "learn_weights": ["boolean"],
     "pooling": [StrOptions(set(POOLINGS)), None],
+    "n_thresholds": [POSITIVE_INT],
     "pool_grid": [POSITIVE_INT, tuple, list],
     "pool_window": [StrOptions({"auto", *WINDOWS})],
     "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
@@ -43,6 +50,7 @@ PARAMETER_CONSTRAINTS = {
     "polarity": [StrOptions({"positive", "both"})],
     "flatten": ["boolean"],
     "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],
+    "subsample": [StrOptions({"auto"}), POSITIVE_INT],
     "n_init": [POSITIVE_INT],
     "max_iter": [POSITIVE_INT],
     "tol": [StrOptions({"auto"}), Interval(numbers.Real, 0, None, closed="left")],

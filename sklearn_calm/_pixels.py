@@ -26,7 +26,7 @@ from sklearn_calm._images.blocks import check_known_shape
 from sklearn_calm._images.chunks import overlapped
 from sklearn_calm._images.reader import home_of, working_dtype
 from sklearn_calm._images.tiles import Tile, read_tile
-from sklearn_calm._inference import tied_order
+from sklearn_calm._inference import thresholds_of, tied_order
 from sklearn_calm._mixture.features import averaged_maps, tied_averages
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._sklearn import validate_parameters
@@ -50,7 +50,7 @@ class PixelFeaturesMixin:
         of a large photograph need little time and memory.
 
         It needs ``stride=1`` and ``padding="same"``, so that each position is a pixel, and
-        ``pooling`` "triangle", "tempered", or "mean" with ``assignment="patch"``.
+        ``pooling`` "triangle", "tempered", "proportion", or "mean" with ``assignment="patch"``.
 
         Parameters
         ----------
@@ -70,7 +70,8 @@ class PixelFeaturesMixin:
         features : array of shape (n_pixels, n_widths * n_components)
             In the order of the pixels; those of a mask, and all, by image, row and column. The
             first width has the first columns, one for each component; twice as many with
-            ``polarity="both"``, the positive ones first. Tied kernels are pooled pixel by pixel,
+            ``polarity="both"``, the positive ones first, and as many for each threshold of
+            "proportion", the lowest first. Tied kernels are pooled pixel by pixel,
             unless ``pool_symmetry=None`` keeps them. The dtype, library and device are those
             of `transform`. Of a Dask array, chosen pixels give a NumPy array, and all pixels a lazy
             array of shape (n, height, width, n_widths * n_components). With
@@ -115,7 +116,7 @@ def _check_positions(features):
             f"stride={features.stride!r} and padding={features.padding!r}. Fit with stride=1 and "
             'padding="same".'
         )
-    if pooling is None or not (pooling.rectified or pooling.shares):
+    if pooling is None or not pooling.is_mean:
         raise ValueError(
             f"pooling={features.pooling!r} is no mean over positions, which transform_pixels "
             'weighs by smooth windows. Set pooling="triangle" or "tempered".'
@@ -203,6 +204,7 @@ def _features(features, X, pixels, widths):
         images=images,
         pixels=pixels,
         widths=widths,
+        thresholds=thresholds_of(features),
         scratch=Scratch(),
     )
     dtype = getattr(home.xp, home.dtype.name)
@@ -215,6 +217,8 @@ def _features(features, X, pixels, widths):
 def _n_channels(features):
     """Number of features of one pixel and width."""
     n_kernels = features.conv_bias_.shape[0] // tied_order(features)
+    if POOLINGS[features.pooling].thresholded:
+        return n_kernels * features.n_thresholds
     return n_kernels * (2 if features.polarity == "both" else 1)
 
 
@@ -240,7 +244,7 @@ def _tiles(pixels, side):
     return np.split(order, np.flatnonzero(new) + 1)
 
 
-def _tile_features(chosen, features, images, pixels, widths, scratch):
+def _tile_features(chosen, features, images, pixels, widths, thresholds, scratch):
     """Features of some of the pixels, all of one tile: (m, n_widths * channels)."""
     geometry, missing, known = images.geometry, images.missing, features._model.preprocessing
     tile = Tile.around(pixels[chosen], _halo(features, widths), geometry)
@@ -250,7 +254,7 @@ def _tile_features(chosen, features, images, pixels, widths, scratch):
     layer = pooling.fold(features._layer).prepared(model, images.placement, scratch)
     patches = layer.view(batch)
     used = None if patches.used is None else patches.used[:, 0, :]
-    maps = averaged_maps(patches, layer, pooling, both=both)[:, 0, :, :]
+    maps = averaged_maps(patches, layer, pooling, both=both, thresholds=thresholds)[:, 0, :, :]
     maps = tied_averages(maps, pooling, tied_order(features))
     rows, row_of = np.unique(pixels[chosen, 1] - tile.rows.start, return_inverse=True)
     columns, column_of = np.unique(pixels[chosen, 2] - tile.columns.start, return_inverse=True)

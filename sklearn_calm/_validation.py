@@ -107,8 +107,13 @@ def check_geometry(image_shape, estimator, common=None):
     return geometry
 
 
-def check_n_positions(n_images, total_positions, n_components):
+def check_n_positions(n_images, total_positions, n_components, subsample="auto"):
     """Whether there are as many patches as components."""
+    if subsample != "auto" and subsample < n_components:
+        raise ValueError(
+            f"subsample={subsample} patches are too few for n_components={n_components}. Raise "
+            "subsample, or lower n_components."
+        )
     if total_positions < n_components:
         mean = total_positions / n_images
         raise ValueError(
@@ -377,7 +382,7 @@ def check_grid(name, grid, map_shape, common=None):
     return grid
 
 
-def find_pooler(estimator, map_shape, symmetry, common=None):
+def find_pooler(estimator, map_shape, symmetry, common=None, thresholds=None):
     """What an estimator pools maps by; None where the maps are its features.
 
     Parameters
@@ -388,6 +393,8 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
         Of the kernels.
     common : tuple (height, width, n_channels) or None
         Shape of the images, with None for a side that is free; None of it is free by default.
+    thresholds : ndarray of shape (n_thresholds, n_kernels) or None
+        Of a fitted layer whose pooling has some.
     """
     pooling, window = POOLINGS.get(estimator.pooling), estimator.pool_window
     if estimator.polarity == "both" and not (pooling and pooling.rectified):
@@ -412,7 +419,7 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
         )
     symmetry = symmetry._replace(shape=(*grid, 1))
     both = estimator.polarity == "both"
-    return Pooler(pooling, windows, both, symmetry, estimator.pool_symmetry)
+    return Pooler(pooling, windows, both, symmetry, estimator.pool_symmetry, thresholds)
 
 
 def grid_or_name(assignment):

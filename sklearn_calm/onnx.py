@@ -14,7 +14,7 @@ from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._convolution.moments import LEAST_VARIANCE
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
 from sklearn_calm._images.shapes import is_free
-from sklearn_calm._inference import features_shape, tied_order
+from sklearn_calm._inference import features_shape, fitted_pooler, thresholds_of, tied_order
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
@@ -26,7 +26,6 @@ from sklearn_calm._validation import (
     check_n_images,
     check_shape,
     check_symmetry,
-    find_pooler,
     grid_or_name,
 )
 
@@ -238,7 +237,7 @@ def _output_shape(model, image_shape):
 
 
 def _pooler(model, map_shape):
-    return find_pooler(model, map_shape, model._model.symmetry, model.image_shape_)
+    return fitted_pooler(model, map_shape, thresholds_of(model))
 
 
 def _fitted_geometry(model, image_shape):
@@ -443,6 +442,8 @@ def _features(nodes, maps, model, geometry):
         cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
         cells = share_cells(pooler.pooling, cells, geometry.map_shape)
         maps = _responsibilities(nodes, maps, cells)
+    if pooler.thresholds is not None:
+        maps = _above_thresholds(nodes, maps, pooler.thresholds, geometry.map_shape)
     if pooler.both:
         maps = nodes("Concat", maps, nodes("Neg", maps), axis=COMPONENT)
     if pooler.pooling.rectified:
@@ -453,6 +454,16 @@ def _features(nodes, maps, model, geometry):
         pooled = _over_symmetry(nodes, pooled, pooler, len(model.conv_bias_))
     shape = features_shape(model, pooler, geometry.map_shape)
     return nodes("Reshape", pooled, np.asarray([0, *shape], np.int64))
+
+
+def _above_thresholds(nodes, maps, thresholds, map_shape):
+    """1 where the maps lie above thresholds (T, K), 0 elsewhere: (n, T K, rows, columns)."""
+    from onnx import TensorProto
+
+    maps = nodes("Unsqueeze", maps, np.asarray([1], np.int64))
+    above = nodes("Greater", maps, thresholds[:, :, None, None].astype(np.float32))
+    shape = np.asarray([0, thresholds.size, *map_shape], np.int64)
+    return nodes("Reshape", nodes("Cast", above, to=TensorProto.FLOAT), shape)
 
 
 def _over_symmetry(nodes, pooled, pooler, n_kernels):

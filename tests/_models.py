@@ -19,6 +19,8 @@ SMALL = {
 RAW = {"normalize": None, "whiten": False}
 ASSIGNMENTS = ["image", (2, 2), "patch"]
 POOLINGS = list(pooling.POOLINGS)
+# Those whose maps are all they need; others have tests of their own.
+WITHOUT_THRESHOLDS = [name for name in POOLINGS if not pooling.POOLINGS[name].thresholded]
 PREPROCESSINGS = {
     "raw": RAW,
     "contrast": {"normalize": "contrast", "whiten": False},

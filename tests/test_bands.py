@@ -13,6 +13,8 @@ SETTINGS = {
     "both": {"polarity": "both", "flatten": False},
     "box": {"pool_window": "box", "pool_grid": (3, 2), "padding": "same", "patch_size": 4},
     "tempered": {"pooling": "tempered", "assignment": "image", "stride": (3, 2)},
+    "proportion": {"pooling": "proportion", "n_thresholds": 3, "stride": 2},
+    "proportion of tied": {"pooling": "proportion", "symmetry": "mirror"},
     "mean": {"pooling": "mean", "padding_mode": "edge", "padding": 2},
     "dilated": {"dilation": (2, 3), "patch_size": 4, "stride": 2},
     "tied": {"symmetry": "mirror", "pool_symmetry": "region"},

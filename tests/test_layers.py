@@ -70,7 +70,7 @@ def test_pooled_maps_are_the_features_not_flattened(pooling, pool_grid, seed):
     features = model.transform(X)
     found = model.set_params(flatten=False).transform(X)
     shape = {1: (1, 1), 100: (6, 5)}.get(pool_grid, pool_grid)
-    assert found.shape == (60, *shape, 3)
+    assert found.shape == (60, *shape, 24 if pooling == "proportion" else 3)
     assert_array_equal(found.reshape(60, -1), features)
 
 

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
 import _reference
-from _models import POOLINGS, PREPROCESSINGS
+from _models import PREPROCESSINGS, WITHOUT_THRESHOLDS
 from _twins import (
     FLOOR,
     layer_of,
@@ -121,7 +121,7 @@ def problems(draw):
 @st.composite
 def poolings(draw, map_shape):
     """Name of a pooling, grid, window and its width, and whether both polarities count."""
-    pooling, grid = draw(st.sampled_from(POOLINGS)), draw(grids(map_shape))
+    pooling, grid = draw(st.sampled_from(WITHOUT_THRESHOLDS)), draw(grids(map_shape))
     window = draw(st.sampled_from(list(WINDOWS))) if TABLE[pooling].weighted else "box"
     both = TABLE[pooling].rectified and draw(st.booleans())
     return pooling, grid, window, draw(st.sampled_from([0.4, 1.0])), both

@@ -1,7 +1,7 @@
 """From score maps to features: the poolings, one entry of a table each.
 
 Each component of a map is reduced to one number per region of a grid, whose windows may overlap
-(docs/mathematics.rst, eqs. 17 to 20, 27 and 28). Tied kernels may be reduced to one feature of
+(docs/mathematics.rst, eqs. 17 to 20, 27, 28 and 46). Tied kernels may be reduced to one feature of
 their component as well (eqs. 35 and 36). To add a pooling, add an entry to `POOLINGS`, an
 equation to the mathematics page and a literal twin to tests/_reference.py.
 """
@@ -21,6 +21,7 @@ from sklearn_calm._arrays.namespace import (
     like,
     matmul_into,
     minimum_into,
+    numpy_dtype,
     rectify,
 )
 from sklearn_calm._convolution.geometry import slices
@@ -50,14 +51,17 @@ class Pooling(NamedTuple):
     None.
     """
 
-    # (maps, windows, used or None) -> features (n, regions * K)
-    reduce: Callable[[Any, Windows, Any], Any]
+    # (maps, windows, used or None) -> features (n, regions * K). The thresholds of a pooling that
+    # has some come last.
+    reduce: Callable[..., Any]
     add_nodes: Callable[[Any, str, Windows], str]  # (nodes, maps, windows) -> pooled maps, in ONNX
     fold: Callable[[Any], Any] = _unfolded  # the layer whose maps are pooled
     # The positions over which maps become shares that add up to one; None leaves them as they are.
     shares: Literal["cell", "position"] | None = None
     # Whether only what is positive counts. Such maps are pooled row by row as they are computed.
     rectified: bool = False
+    # Whether it counts positions whose scores lie above each of several thresholds.
+    thresholded: bool = False
     # Whether positions may count in part, as in windows that are no boxes.
     weighted: bool = True
     # The window that "auto" stands for.
@@ -66,6 +70,11 @@ class Pooling(NamedTuple):
     over_symmetry: Literal["logsumexp", "max", "mean", "sum"] = "mean"
     # The function of two arrays that makes features of two parts of a map those of both.
     merge: Literal["add", "logaddexp", "maximum"] = "add"
+
+    @property
+    def is_mean(self):
+        """Whether features are means of something over positions."""
+        return self.rectified or self.thresholded or self.shares is not None
 
     @property
     def of_nothing(self):
@@ -83,11 +92,19 @@ class Pooler(NamedTuple):
     # Whether tied kernels become one feature, with the regions transformed as the kernels are
     # ("image") or not ("region"); None keeps a feature for each.
     pool_symmetry: Literal["image", "region"] | None = None
+    thresholds: Any = None  # (thresholds, K), of a pooling that has some
+
+    @property
+    def n_parts(self):
+        """Features of one kernel in one region: of each polarity, or above each threshold."""
+        if self.thresholds is not None:
+            return self.thresholds.shape[0]
+        return 2 if self.both else 1
 
     def features_shape(self, n_kernels):
         """Shape of the features of one image: (grid rows, grid columns, channels)."""
         n_channels = n_kernels if self.pool_symmetry is None else n_kernels // self.symmetry.order
-        n_channels = 2 * n_channels if self.both else n_channels
+        n_channels *= self.n_parts
         return self.windows.log_rows.shape[0], self.windows.log_columns.shape[0], n_channels
 
     def part(self, rows, columns):
@@ -105,7 +122,7 @@ class Pooler(NamedTuple):
         """Features of kernels that make a feature of a component: (transformations, features)."""
         n_regions = self.windows.log_rows.shape[0] * self.windows.log_columns.shape[0]
         order = self.symmetry.order
-        shape = (n_regions, 2 if self.both else 1, n_kernels // order, order)
+        shape = (n_regions, self.n_parts, n_kernels // order, order)
         features = np.arange(math.prod(shape)).reshape(shape)
         regions = np.tile(np.arange(n_regions), (order, 1))
         if self.pool_symmetry == "image":
@@ -128,9 +145,20 @@ def pool(maps, pooler, used=None):
     Returns
     -------
     features : ndarray of shape (n, grid rows * grid columns * K)
-        Ordered by region, row first; the component runs fastest.
+        Ordered by region, row first, and then by threshold, if there are any; the component runs
+        fastest.
     """
-    return pooler.pooling.reduce(maps, pooler.windows, used)
+    reduce, windows = pooler.pooling.reduce, pooler.windows
+    if pooler.thresholds is None:
+        return reduce(maps, windows, used)
+    return reduce(maps, windows, used, pooler.thresholds)
+
+
+def above_thresholds(maps, thresholds):
+    """1 where maps (..., K) lie above each of the thresholds (T, K), 0 elsewhere: (..., T K)."""
+    xp = array_namespace(maps)
+    above = maps[..., None, :] > like(thresholds, maps)
+    return xp.reshape(xp.astype(above, maps.dtype), (*maps.shape[:-1], -1))
 
 
 def _groups_of_rows(n_rows):
@@ -306,6 +334,37 @@ def _mean_of_bands(bands, scale, windows):
     return xp.reshape(xp.permute_dims(sums, (2, 0, 3, 1, 4)), (n, -1))
 
 
+def _proportions(maps, windows, used, thresholds):
+    """Weight of what lies above each threshold, in each region (eq. 46)."""
+    xp, (n_rows, n, n_columns, n_kernels) = array_namespace(maps), maps.shape
+    weights = [like(side, maps) for side in windows.weights]
+    # Long rows compare in less than half the time of rows of n_kernels.
+    thresholds = like(thresholds, maps)[:, None, :] + xp.zeros_like(maps[0, 0, :, :])
+    # So few images at a time that what lies above a threshold stays in the cache.
+    image_bytes = n_rows * n_columns * n_kernels * numpy_dtype(maps).itemsize
+    features = []
+    for images in slices(n, max(1, BAND_BYTES // image_bytes)):
+        parts = []
+        for i in range(thresholds.shape[0]):
+            above = xp.astype(maps[:, images, :, :] > thresholds[i, ...], maps.dtype)
+            if used is not None:
+                above *= used[:, images, :, None]
+            parts.append(_weighted_sums(above, *weights))
+        features.append(xp.reshape(xp.stack(parts, axis=2), (parts[0].shape[0], -1)))
+    features = xp.concat(features)
+    return features if used is None else _of_used(features, windows, used)
+
+
+def _weighted_sums(values, row_weights, column_weights):
+    """Sums of values (rows, n, columns, K) in each region: (n, regions, K)."""
+    xp, n_kernels = array_namespace(values), values.shape[3]
+    across = xp.reshape(column_weights @ values, (values.shape[0], -1))
+    sums = xp.reshape(
+        row_weights @ across, (-1, values.shape[1], column_weights.shape[0], n_kernels)
+    )
+    return xp.reshape(xp.permute_dims(sums, (1, 0, 2, 3)), (values.shape[1], -1, n_kernels))
+
+
 def _logsumexp(maps, windows, used=None):
     features = _logsumexp_of_all(without_unused(maps, used), windows)
     if used is None:
@@ -423,6 +482,7 @@ POOLINGS = {
         merge="maximum",
     ),
     "mean": Pooling(_mean, _add_means, shares="cell", over_symmetry="sum"),
+    "proportion": Pooling(_proportions, _add_means, thresholded=True),
     "tempered": Pooling(_mean, _add_means, fold=tempered, shares="position", over_symmetry="sum"),
     "triangle": Pooling(_mean, _add_means, fold=less_mean, rectified=True),
 }

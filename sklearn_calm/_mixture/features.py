@@ -5,6 +5,7 @@ import math
 from sklearn_calm._arrays.namespace import array_namespace, copied, numpy_dtype, rectify
 from sklearn_calm._convolution.patches import StripedPatches
 from sklearn_calm._convolution.pooling import (
+    above_thresholds,
     bands_of_rows,
     pool,
     pool_rectified,
@@ -62,8 +63,8 @@ def _pooled(patches, layer, pooler):
     return pool(maps, pooler, used)
 
 
-def averaged_maps(patches, layer, pooling, *, both=False):
-    """What a pooling averages, at each position: (rows, n, columns, K).
+def averaged_maps(patches, layer, pooling, *, both=False, thresholds=None):
+    """What a pooling averages, at each position: (rows, n, columns, channels).
 
     Positions whose patches do not count hold any finite value.
 
@@ -73,11 +74,15 @@ def averaged_maps(patches, layer, pooling, *, both=False):
     layer : PreparedLayer
         Folded for the pooling.
     pooling : Pooling
-        Rectified, or of shares.
+        A mean.
     both : bool
         Whether what is negative follows what is positive, in K channels of its own.
+    thresholds : ndarray of shape (T, K) or None
+        Of a pooling that has some: each has K channels.
     """
     maps = log_joint(patches, layer)
+    if thresholds is not None:
+        return above_thresholds(maps, thresholds)
     if pooling.shares is not None:
         cells = share_cells(pooling, layer.model.cells, patches.geometry.map_shape)
         return responsibilities(maps, cells)

@@ -34,18 +34,18 @@ class PatchSample(NamedTuple):
     complete: bool  # whether they are all there are
 
 
-def sample_patches(images, rng, max_patches=None):
+def sample_patches(images, rng, max_patches="auto"):
     """All patches of the images with their images' weights, or a random sample if they are many.
 
     Parameters
     ----------
     images : ImageSource
     rng : numpy.random.RandomState
-    max_patches : int or None
-        None takes as many as MAX_PATCHES and MAX_VALUES allow.
+    max_patches : int or "auto"
+        "auto" is MAX_PATCHES. They have MAX_VALUES at most.
     """
-    most = min(MAX_PATCHES, max(MAX_VALUES // images.geometry.patch_length, 1))
-    most = most if max_patches is None else min(most, max_patches)
+    most = MAX_PATCHES if max_patches == "auto" else max_patches
+    most = min(most, max(MAX_VALUES // images.geometry.patch_length, 1))
     complete = images.total_positions <= most
     if complete:
         n_positions = np.broadcast_to(images.n_positions, len(images))

@@ -35,12 +35,26 @@ LISTS = ("japanese_vowels", "pickup_gesture_wiimoteZ")
 MADE = ("motifs", "frequencies", "cylinder_bell_funnel")
 PATCH = 9
 MOST_COLUMNS = 9996  # those of MiniRocket
-COMMON = {"patch_size": PATCH, "whiten": False, "max_iter": 3, "tol": 0, "n_jobs": 1}
-# Of 15 settings the one with the best mean accuracy of 5 folds of the training signals, over two
-# seeds, averaged over the sets of one length but PigCVP. The code that chose it subtracted the mean
-# of all kernels from the scores, and spread the levels of the thresholds otherwise.
-SHARES = {**COMMON, "n_components": 32, "pooling": None}
-MEANS = {**COMMON, "n_components": 64, "pool_grid": 1, "polarity": "both"}
+COMMON = {
+    "patch_size": PATCH,
+    "whiten": False,
+    "max_iter": 3,
+    "tol": 0,
+    "n_jobs": 1,
+    "pool_grid": 1,
+}
+# Chosen by the accuracy in five folds of the training signals (`--folds`) of two splits, averaged
+# over the sets of one length but PigCVP. It is 94.3 with these settings, 94.2 from k-means++, 94.1
+# with k-means++ and all patches or with dilations of powers of two, and 93.7 with 16 kernels.
+PROPORTIONS = {
+    **COMMON,
+    "n_components": 32,
+    "pooling": "proportion",
+    "pool_window": "box",
+    "subsample": 10_000,
+    "init_params": "random_from_data",
+}
+MEANS = {**COMMON, "n_components": 64, "polarity": "both"}
 
 
 class Shares(TransformerMixin, BaseEstimator):
@@ -224,27 +238,34 @@ def differences(X):
     return np.diff(X, axis=2, prepend=X[:, :, :1])
 
 
-def shares(X, seed):
-    """Shares above thresholds: of signals normalised or not, and of normalised differences."""
+def proportions(X, seed):
+    """Proportions above thresholds: of signals normalised or not, and of normalised differences."""
     steps, sides = [], dilations(X, 2**0.5)
-    n_thresholds = MOST_COLUMNS // (3 * len(sides) * SHARES["n_components"])
+    n_thresholds = MOST_COLUMNS // (3 * len(sides) * PROPORTIONS["n_components"])
     image_shape = (1, *(X.shape[2:] if hasattr(X, "shape") else (None, X[0].shape[2])))
     for function, normalize in ((None, "contrast"), (None, None), (differences, "contrast")):
         for dilation in sides:
-            options = {"dilation": dilation, "normalize": normalize, "random_state": seed}
-            layer = ConvGMMFeatures(**SHARES, image_shape=image_shape, **options)
-            steps.append(make_pipeline(FunctionTransformer(function), layer, Shares(n_thresholds)))
+            layer = ConvGMMFeatures(
+                **PROPORTIONS,
+                n_thresholds=n_thresholds,
+                image_shape=image_shape,
+                dilation=dilation,
+                normalize=normalize,
+                random_state=seed,
+            )
+            steps.append(make_pipeline(FunctionTransformer(function), layer))
     return make_union(*steps)
 
 
 def random_patches(X, seed):
-    """The same of random patches."""
-    union = shares(X, seed)
+    """The same of random patches, with quantiles of the scores of the fit as thresholds."""
+    union = proportions(X, seed)
     for _, pipeline in union.transformer_list:
-        _, layer = pipeline.steps[1]
+        _, layer = pipeline.steps.pop()
         names = ("n_components", "dilation", "normalize", "random_state")
         options = {name: getattr(layer, name) for name in names}
-        pipeline.steps[1] = ("randompatches", RandomPatches(**options))
+        shares = Shares(layer.n_thresholds)
+        pipeline.steps += [("randompatches", RandomPatches(**options)), ("shares", shares)]
     return union
 
 
@@ -263,15 +284,15 @@ def means(X, seed):
 
 
 ROWS = {
-    "shares": shares,
+    "proportions": proportions,
     "random patches": random_patches,
     "means": means,
-    "shares, padded": lambda X, seed: Padded(shares, seed),
+    "proportions, padded": lambda X, seed: Padded(proportions, seed),
     "MiniRocket": lambda X, seed: Padded(minirocket, seed),
     "raw": lambda X, seed: Flat(),
 }
 NOT_OF_LISTS = ("random patches", "raw")
-ONLY_OF_LISTS = ("shares, padded",)
+ONLY_OF_LISTS = ("proportions, padded",)
 
 
 def measure(name, seed, rows, folds):
@@ -322,7 +343,7 @@ def main():
                 accuracy, seconds, columns = found.T
                 spread = accuracy.std(ddof=1) if len(runs) > 1 else np.nan
                 print(
-                    f"  {row:16}{100 * accuracy.mean():6.1f} ± {100 * spread:4.1f}"
+                    f"  {row:20}{100 * accuracy.mean():6.1f} ± {100 * spread:4.1f}"
                     f"{seconds.mean():8.3f} s  columns {columns.max():.0f}",
                     flush=True,
                 )

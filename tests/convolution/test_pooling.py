@@ -13,7 +13,9 @@ from sklearn_calm._convolution.pooling import (
 )
 from sklearn_calm._convolution.windows import Windows
 
-WHOLE = [name for name, pooling in POOLINGS.items() if not pooling.rectified]
+WHOLE = [
+    name for name, pooling in POOLINGS.items() if not (pooling.rectified or pooling.thresholded)
+]
 WEIGHTED = [name for name, pooling in POOLINGS.items() if pooling.weighted]
 # A map of more rows than are added up at once, some of no whole number of regions, a signal.
 SHAPES = {

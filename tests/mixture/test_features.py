@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
-from _models import POOLINGS
+from _models import WITHOUT_THRESHOLDS
 from _twins import (
     assignments,
     geometries,
@@ -24,7 +24,7 @@ from sklearn_calm._mixture.model import conv_layer
 
 @assignments
 @preprocessings
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", WITHOUT_THRESHOLDS)
 @pytest.mark.parametrize(
     ("pool_grid", "window", "width"),
     [((1, 1), "box", None), ((4, 3), "box", None), ((3, 4), "gaussian", 0.6)],
@@ -82,7 +82,7 @@ def test_without_pooling_the_features_are_the_map(geometry, preprocessing, seed)
     assert_allclose(maps, expected[rows], rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+@pytest.mark.parametrize("pooling", [*WITHOUT_THRESHOLDS, None])
 def test_features_follow_the_precision_of_the_images(pooling):
     rng = np.random.default_rng(3)
     problem = make_problem(rng, "image", "both")
@@ -102,7 +102,7 @@ def test_features_follow_the_precision_of_the_images(pooling):
     assert_allclose(single, double, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", [*POOLINGS, None])
+@pytest.mark.parametrize("pooling", [*WITHOUT_THRESHOLDS, None])
 def test_images_are_independent_of_their_batch(pooling):
     rng = np.random.default_rng(4)
     problem = make_problem(rng, (2, 3), "both")

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 import _reference
 import _tied_reference
-from _models import POOLINGS
+from _models import WITHOUT_THRESHOLDS
 from _twins import (
     assert_statistics_close,
     assignments,
@@ -104,7 +104,7 @@ def test_a_run_with_dead_components_never_loses(names, learn_weights):
 
 
 @groups
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", WITHOUT_THRESHOLDS)
 @pytest.mark.parametrize("over", ["image", "region", None])
 @patch_types
 def test_features_are_those_of_the_twin(names, pooling, over, patch_type):
