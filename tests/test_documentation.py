@@ -213,6 +213,21 @@ def test_names_in_the_code_exist(page):
         assert hasattr(found, name), f"sklearn_calm.{module} has no {name}"
 
 
+def cited_equations(text):
+    """Numbers of equations in "eq. 4", "eqs. 5 and 38", "eqs. 17 to 20": a range by its ends."""
+    cited = re.findall(r"\beqs?\.\s+(\d+(?:(?:,| and| to|, and)\s+\d+)*)", text)
+    return {int(number) for numbers in cited for number in re.findall(r"\d+", numbers)}
+
+
+def test_each_equation_has_a_number_of_its_own_and_what_is_cited_exists():
+    numbers = [int(number) for number in re.findall(r"\\tag\{(\d+)\}", read("mathematics"))]
+    assert sorted(set(numbers)) == list(range(1, len(numbers) + 1))
+    code = [path.read_text("utf-8") for path in (ROOT / "sklearn_calm").rglob("*.py")]
+    cited = set.union(*map(cited_equations, [*code, *map(read, PAGES)]))
+    assert len(cited) > 30
+    assert cited <= set(numbers)
+
+
 @every_page
 def test_targets_of_make_exist(page):
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)

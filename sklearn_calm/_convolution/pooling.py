@@ -1,7 +1,7 @@
 """From score maps to features: the poolings, one entry of a table each.
 
 Each component of a map is reduced to one number per region of a grid, whose windows may overlap
-(docs/mathematics.rst, eqs. 17 to 20, 27, 28 and 46). Tied kernels may be reduced to one feature of
+(docs/mathematics.rst, eqs. 17 to 20, 27, 28 and 48). Tied kernels may be reduced to one feature of
 their component as well (eqs. 35 and 36). To add a pooling, add an entry to `POOLINGS`, an
 equation to the mathematics page and a literal twin to tests/_reference.py.
 """
@@ -335,7 +335,7 @@ def _mean_of_bands(bands, scale, windows):
 
 
 def _proportions(maps, windows, used, thresholds):
-    """Weight of what lies above each threshold, in each region (eq. 46)."""
+    """Weight of what lies above each threshold, in each region (eq. 48)."""
     xp, (n_rows, n, n_columns, n_kernels) = array_namespace(maps), maps.shape
     weights = [like(side, maps) for side in windows.weights]
     # Long rows compare in less than half the time of rows of n_kernels.

@@ -1,7 +1,7 @@
 """Groups of transformations under which kernels are tied: mirror images, quarter turns, signs.
 
 A transformation moves the values of a patch to other places, and may change all signs. So it is an
-orthogonal matrix, and its inverse is its transpose (docs/mathematics.rst, eqs. 30 to 34).
+orthogonal matrix, and its inverse is its transpose (docs/mathematics.rst, eqs. 33, 34, 37 to 39).
 """
 
 import math

@@ -71,7 +71,7 @@ def blend(old, new, rate):
 
 
 def e_step(images, sample_weight, layer, *, with_energy=True):
-    """Sufficient statistics of a batch (eqs. 4, 5 and 31).
+    """Sufficient statistics of a batch (eqs. 4, 5 and 38).
 
     Parameters
     ----------

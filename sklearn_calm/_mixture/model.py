@@ -138,7 +138,7 @@ class PreparedLayer(NamedTuple):
 
 
 def conv_layer(parameters, model):
-    """The convolution layer whose output is the log joint, of all k and u (eqs. 13 and 30)."""
+    """The convolution layer whose output is the log joint, of all k and u (eqs. 13, 34 and 37)."""
     means, weights, noise_variance = parameters
     mean, whitener = model.preprocessing.mean, model.preprocessing.whitener
     centres = model.preprocessing.whiten(means)

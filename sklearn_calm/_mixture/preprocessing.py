@@ -50,7 +50,7 @@ class PatchMoments(NamedTuple):
         return PatchMoments(*(a + b for a, b in zip(self, other, strict=True)))
 
     def averaged(self, symmetry):
-        """Mean moments of the patches under all transformations of a symmetry (eq. 32)."""
+        """Mean moments of the patches under all transformations of a symmetry (eq. 39)."""
         if symmetry.order == 1:
             return self
         total = symmetry.expand(self.total[None]).mean(axis=0)

@@ -1,4 +1,4 @@
-"""Quantiles of scores under a fitted mixture, which are thresholds of features (eq. 45).
+"""Quantiles of scores under a fitted mixture, which are thresholds of features (eq. 47).
 
 The score of a component is linear in the patch, so under the mixture it is a mixture of Gaussians
 of one dimension. No data are looked at, and thresholds are those of the parameters as they are.
