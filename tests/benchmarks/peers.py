@@ -109,21 +109,26 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         squares -= 2 * patches @ centres.T
         distances = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
         triangle = np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
-        maps = (self._weights(rows) @ triangle.reshape(n, rows, -1)).reshape(
-            n, self.pool_grid, columns, -1
+        by_row, by_column = (
+            window_weights(side, self.pool_grid, self.pool_width) for side in (rows, columns)
         )
-        return (self._weights(columns) @ maps).reshape(n, -1)
+        maps = (by_row @ triangle.reshape(n, rows, -1)).reshape(n, self.pool_grid, columns, -1)
+        return (by_column @ maps).reshape(n, -1)
 
-    def _weights(self, side):
-        """Weights of the positions along one side in each region, which add up to one."""
-        places, regions = np.arange(side), np.arange(self.pool_grid)[:, None]
-        if self.pool_width is None:
-            edges = np.arange(self.pool_grid + 1)[:, None] * side // self.pool_grid
-            weights = (edges[:-1] <= places) & (places < edges[1:])
-        else:
-            offsets = (places + 0.5) * self.pool_grid / side - (regions + 0.5)
-            weights = np.exp(-0.5 * (offsets / self.pool_width) ** 2)
-        return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+def window_weights(side, n_regions, width):
+    """Weights of the positions along one side in each region, which add up to one.
+
+    Those of a box if `width` is None, otherwise of a Gaussian so many regions wide.
+    """
+    places, regions = np.arange(side), np.arange(n_regions)[:, None]
+    if width is None:
+        edges = np.arange(n_regions + 1)[:, None] * side // n_regions
+        weights = (edges[:-1] <= places) & (places < edges[1:])
+    else:
+        offsets = (places + 0.5) * n_regions / side - (regions + 0.5)
+        weights = np.exp(-0.5 * (offsets / width) ** 2)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 class Mirrored(TransformerMixin, BaseEstimator):

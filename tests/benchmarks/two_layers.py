@@ -21,6 +21,7 @@ import tracemalloc
 import dask.array as da
 import numpy as np
 from accuracy import load
+from kernel_network import KernelNetwork
 from linear import NormalEquations, climb, signed_root, standardized
 from peers import KMeansFeatures
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -126,6 +127,8 @@ def wide_rows(padding, seed):
         "one layer, 711, 3 x 3": ours(711, 3),
         "one layer, 711, 3 x 3, Gaussian": ours(711, 3, **windows(0.5)),
         "400, 4 x 4, then 711 of 2 x 2": deep(711),
+        "one layer, 256, 3 x 3, Gaussian, padded": ours(256, 3, **{**windows(0.5), "padding": 2}),
+        "kernel network, 64 and 256": KernelNetwork(64, 256, seed=seed),
         "one layer, 1600, 3 x 3": ours(1600, 3),
         "400, 4 x 4, then 1600 of 2 x 2": deep(1600),
     }
@@ -154,6 +157,7 @@ def rows(padding, seed):
     root = FunctionTransformer(signed_root)
     plain = {"normalize": None, "whiten": False}
     wide = {"padding": 2, "reg_covar": 0.3}
+    smooth = {"padding": 1, "reg_covar": 10.0, "pool_grid": 3, **windows(0.7)}
     small = [("one", ours(124)), ("two", make_pipeline(maps(8), second(124)))]
     centres = {"random_state": seed}
     return {
@@ -168,6 +172,14 @@ def rows(padding, seed):
             ours(200, **wide, pool_grid=8, flatten=False, **windows(0.6)),
             root,
             second(990, pool_grid=2, reg_covar=10.0, pooling="tempered", **windows(0.5)),
+        ),
+        "one layer, 256, 3 x 3, Gaussian, padded": ours(256, **wide, pool_grid=3, **windows(0.5)),
+        "kernel network, 64 and 256": KernelNetwork(64, 256, seed=seed),
+        "kernel network, not decorrelated": KernelNetwork(64, 256, seed=seed, decorrelate=False),
+        "kernel network, positive cosines": KernelNetwork(64, 256, seed=seed, exponential=False),
+        "kernel network, lengths left out": KernelNetwork(64, 256, seed=seed, lengths=False),
+        "64 of a kernel network, 256 of ours": KernelNetwork(
+            64, 256, seed=seed, second=second(256, **smooth, pooling="triangle")
         ),
         "100, 8 x 8, then 248 of 3 x 3": make_pipeline(maps(8), second(248)),
         "the same, reg_covar=1": make_pipeline(maps(8), second(248, reg_covar=1.0)),
