@@ -100,7 +100,7 @@ def some_patches(images, side):
 # (n, 16, 16, n_features), of these photographs.
 
 
-def learned_kernels(images, learned, seed):
+def learned_kernels(images, learned, seed, **options):
     for n_components, patch_size in product((16, 32), (5, 9)):
         layer = ConvGMMFeatures(
             n_components,
@@ -113,9 +113,13 @@ def learned_kernels(images, learned, seed):
             max_iter=6,
             tol=0,
             random_state=seed,
+            **options,
         ).fit(images[learned])
         features = chained(images.__getitem__, layer.transform)
         yield f"{n_components} of {patch_size} x {patch_size}", features
+
+
+raw_kernels = partial(learned_kernels, normalize=None)
 
 
 def likelihoods(images, learned, seed):
@@ -249,16 +253,23 @@ MOMENTS, BASIC = made_once(brightness), made_once(basic_features)
 def with_moments(method):
     """The features of a method, and the mean and deviation of the region."""
 
-    def both(images, learned, seed):
+    def joined(images, learned, seed):
         _, moments = next(MOMENTS(images, learned, seed))
         for setting, features in method(images, learned, seed):
+            yield setting, together(features, moments)
 
-            def joined(rows, features=features):
-                return np.concatenate([features(rows), moments(rows)], axis=-1)
+    return joined
 
-            yield setting, joined
 
-    return both
+def both_layers(images, learned, seed):
+    """The features of a layer with contrast normalisation and of one without."""
+    layers = (method(images, learned, seed) for method in (learned_kernels, raw_kernels))
+    for (setting, normalized), (_, raw) in zip(*layers, strict=True):
+        yield f"twice {setting}", together(normalized, raw)
+
+
+def together(*functions):
+    return lambda rows: np.concatenate([function(rows) for function in functions], axis=-1)
 
 
 def forests(images, learned, seed):
@@ -278,6 +289,8 @@ def forests(images, learned, seed):
 METHODS = {
     "ConvGMMFeatures": learned_kernels,
     "the same, and moments": with_moments(learned_kernels),
+    "ConvGMMFeatures, normalize=None": raw_kernels,
+    "both layers": both_layers,
     "PCA, components": pca_features,
     "the same components, and moments": with_moments(pca_features),
     "k-means": kmeans_features,
@@ -403,8 +416,10 @@ def main():
     print(machine())
     images, kinds, blocks = photographs(arguments.folder)
     print("kinds:", ", ".join(KINDS[1:]))
-    for method in arguments.methods:
-        seeds = [figures(method, images, kinds, blocks, seed) for seed in arguments.seeds]
+    found = {method: [] for method in arguments.methods}
+    for seed, (method, seeds) in product(arguments.seeds, found.items()):
+        seeds.append(figures(method, images, kinds, blocks, seed))
+    for method, seeds in found.items():
         means = np.mean(seeds, axis=1)
         spread = " ".join(f"{deviation:.3f}" for deviation in np.std(seeds, axis=0))
         report(method, np.mean(seeds, axis=0), f"± {spread} mean {means.std():.3f}")
