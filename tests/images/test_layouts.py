@@ -72,7 +72,8 @@ def test_types_that_float32_holds_give_float32(dtype, expected, pooling):
     features = model.transform(X)
     assert features.dtype == expected
     assert model.means_.dtype == expected
-    assert features.shape == ((30, 6, 7, 3) if pooling is None else (30, 12))
+    columns = 12 * model.n_thresholds if pooling == "proportion" else 12
+    assert features.shape == ((30, 6, 7, 3) if pooling is None else (30, columns))
     assert model.score_samples(X).dtype == np.float64
     cast = X.astype(expected)
     assert_array_equal(features, small(pooling=pooling, batch_size=7).fit(cast).transform(cast))
