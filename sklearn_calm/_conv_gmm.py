@@ -177,25 +177,21 @@ class ConvGMMFeatures(
         - array-like: kernels of the shape of `means_`, such as those of another fit.
 
     subsample : "auto" or int, default="auto"
-        Maximum number of patches that are fitted with ``assignment="patch"``; of more, a random
-        sample is. "auto" is 400000, or fewer if patches are large. Fewer take less time.
+        Maximum number of patches that are fitted with ``assignment="patch"``. If there are more,
+        a random sample is fitted. "auto" is 400000, or fewer if patches are large.
 
     n_init : int, default=1
-        Number of starts. The fit with the best objective is kept. More starts help to interpret a
-        few kernels; they change accuracy little.
+        Number of starts. The fit with the best objective is kept. More change accuracy little.
 
     max_iter : int, default=100
         Maximum number of EM passes. Accuracy rarely improves after about ten passes.
 
     tol : "auto" or float, default="auto"
-        Tolerance. EM stops when a pass gains less than this in log-likelihood per cell. 0 makes
-        exactly `max_iter` passes. "auto" is 0.01, or more if a sample of patches is fitted with
-        many components: the number of values that are learned over the number of patches. The
-        log-likelihood of new patches is lower than that of fitted ones by about as much.
-
-        If `tol` is not 0, there are 2048 images or more, and no kernels are given, EM begins with
-        a pass of stepwise EM, which saves about ten passes. `lower_bounds_` does not include that
-        pass.
+        EM stops when a pass gains less than this in log-likelihood per cell. 0 makes exactly
+        `max_iter` passes. "auto" is 0.01, or the number of learned values over the number of
+        fitted patches, if a sample of patches is fitted and this is larger. If `tol` is not 0,
+        there are 2048 images or more, and no kernels are given, EM begins with a pass of stepwise
+        EM, which saves about ten passes. `lower_bounds_` does not include that pass.
 
     batch_size : int or "auto", default="auto"
         Number of images in a batch. Smaller batches need less memory. Results are equal up to
