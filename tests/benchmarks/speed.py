@@ -1,6 +1,6 @@
 """Seconds and memory of fits and transforms, beside the bare matrix product and our peers.
 
-    pip install -e '.[bench]'
+    pip install -e '.[bench,plot]'
     python tests/benchmarks/speed.py --data FOLDER [--sections NAME ...] [--repeat 5] [--plot FILE]
 
 FOLDER holds fashion.npz and cifar10.npz. Contenders take turns in one process; tables give medians,
