@@ -168,11 +168,10 @@ class ConvGMMFeatures(
         Share of a patch that must be there with ``missing_values="ignore"``. Others do not count.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
-        Starting kernels.
+        Starting kernels. With `whiten=True`, chosen patches are moved towards the mean patch.
 
         - "k-means++": patches chosen by k-means++.
-        - "random_from_data": patches chosen at random. With `whiten=True`, chosen patches are
-          moved towards the mean patch.
+        - "random_from_data": patches chosen at random.
         - "random": standard normal kernels, as in the paper.
         - array-like: kernels of the shape of `means_`, such as those of another fit.
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from sklearn_calm._arrays.namespace import array_namespace, to_numpy
+from sklearn_calm._arrays.namespace import array_namespace
 from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._bands import features_by_band, is_large, scores_by_band
 from sklearn_calm._batches import (
@@ -28,9 +28,9 @@ from sklearn_calm._mixture.features import (
     feature_layer,
     pools_by_row,
 )
-from sklearn_calm._mixture.model import MixtureParameters
 from sklearn_calm._mixture.quantiles import even_levels, score_quantiles
 from sklearn_calm._mixture.starting import patch_model
+from sklearn_calm._state import fitted_parameters
 from sklearn_calm._validation import find_pooler, grid_or_name
 
 
@@ -141,10 +141,11 @@ def model_at(features, geometry):
     return patch_model(geometry, assignment, model.preprocessing, model.symmetry, missing)
 
 
-def fitted_pooler(features, map_shape, thresholds):
-    """What a fitted estimator pools maps of a shape by, with `thresholds_of` it."""
+def fitted_pooler(features, map_shape, thresholds=None):
+    """What a fitted estimator pools maps of a shape by, with `thresholds_of` it to pool any."""
     symmetry, common = features._model.symmetry, features.image_shape_
-    return find_pooler(features, map_shape, symmetry, common, thresholds)
+    pooler = find_pooler(features, map_shape, symmetry, common)
+    return pooler if thresholds is None else pooler._replace(thresholds=thresholds)
 
 
 def thresholds_of(features):
@@ -152,15 +153,9 @@ def thresholds_of(features):
     pooling = POOLINGS.get(features.pooling)
     if pooling is None or not pooling.thresholded:
         return None
-    model = features._model
-    means = to_numpy(features.means_).reshape(-1, model.geometry.patch_length)
-    parameters = MixtureParameters(
-        means.astype(np.float64),
-        to_numpy(features.weights_).astype(np.float64),
-        features.noise_variance_,
-    )
+    parameters = fitted_parameters(features, features._model.geometry)
     levels = even_levels(features.n_thresholds)
-    return score_quantiles(features._layer, parameters, model, levels)
+    return score_quantiles(features._layer, parameters, features._model, levels)
 
 
 def log_likelihoods(features, images):
@@ -251,7 +246,7 @@ def _any_map_shape(features):
 def feature_names(features):
     """Names of the columns of features, in their order."""
     symmetry = features._model.symmetry
-    pooler = fitted_pooler(features, _any_map_shape(features), thresholds_of(features))
+    pooler = fitted_pooler(features, _any_map_shape(features))
     if pooler is None or not features.flatten:
         raise ValueError(
             "pooling=None and flatten=False give maps, which have no columns to name. Choose a "
@@ -261,7 +256,7 @@ def feature_names(features):
     transformations = [f"_transformation{g}" for g in kept] if len(kept) > 1 else [""]
     n_rows, n_columns, _ = pooler.features_shape(features.conv_bias_.shape[0])
     parts = ("_positive", "_negative") if pooler.both else ("",)
-    if pooler.thresholds is not None:
+    if pooler.pooling.thresholded:
         parts = [f"_threshold{i}" for i in range(pooler.n_parts)]
     prefix = type(features).__name__.lower()
     names = [

@@ -217,9 +217,8 @@ def _features(features, X, pixels, widths):
 def _n_channels(features):
     """Number of features of one pixel and width."""
     n_kernels = features.conv_bias_.shape[0] // tied_order(features)
-    if POOLINGS[features.pooling].thresholded:
-        return n_kernels * features.n_thresholds
-    return n_kernels * (2 if features.polarity == "both" else 1)
+    both = features.polarity == "both"
+    return n_kernels * POOLINGS[features.pooling].n_parts(features.n_thresholds, both=both)
 
 
 def _halo(features, widths):

@@ -76,14 +76,20 @@ def stream_attributes(before, step, model, images):
     }
 
 
+def fitted_parameters(estimator, geometry):
+    """The parameters of the last fit."""
+    means = to_numpy(estimator.means_).reshape(-1, geometry.patch_length).astype(np.float64)
+    weights = to_numpy(estimator.weights_).astype(np.float64)
+    return MixtureParameters(means, weights, estimator.noise_variance_)
+
+
 def parameters_of(estimator, geometry):
     """The parameters of the last fit; those that are not learned come from the constructor."""
-    means = to_numpy(estimator.means_).reshape(-1, geometry.patch_length).astype(np.float64)
-    weights = np.ones(len(means))
-    if estimator.learn_weights:
-        weights = to_numpy(estimator.weights_).astype(np.float64)
-    learned = estimator.noise_variance == "auto"
-    noise_variance = estimator.noise_variance_ if learned else float(estimator.noise_variance)
+    means, weights, noise_variance = fitted_parameters(estimator, geometry)
+    if not estimator.learn_weights:
+        weights = np.ones(len(means))
+    if estimator.noise_variance != "auto":
+        noise_variance = float(estimator.noise_variance)
     return MixtureParameters(means, weights / weights.sum(), noise_variance)
 
 

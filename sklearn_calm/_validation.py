@@ -382,7 +382,7 @@ def check_grid(name, grid, map_shape, common=None):
     return grid
 
 
-def find_pooler(estimator, map_shape, symmetry, common=None, thresholds=None):
+def find_pooler(estimator, map_shape, symmetry, common=None):
     """What an estimator pools maps by; None where the maps are its features.
 
     Parameters
@@ -393,8 +393,6 @@ def find_pooler(estimator, map_shape, symmetry, common=None, thresholds=None):
         Of the kernels.
     common : tuple (height, width, n_channels) or None
         Shape of the images, with None for a side that is free; None of it is free by default.
-    thresholds : ndarray of shape (n_thresholds, n_kernels) or None
-        Of a fitted layer whose pooling has some.
     """
     pooling, window = POOLINGS.get(estimator.pooling), estimator.pool_window
     if estimator.polarity == "both" and not (pooling and pooling.rectified):
@@ -418,8 +416,8 @@ def find_pooler(estimator, map_shape, symmetry, common=None, thresholds=None):
             'turns do not keep. Make pool_grid square, or set pool_symmetry="region".'
         )
     symmetry = symmetry._replace(shape=(*grid, 1))
-    both = estimator.polarity == "both"
-    return Pooler(pooling, windows, both, symmetry, estimator.pool_symmetry, thresholds)
+    both, over = estimator.polarity == "both", estimator.pool_symmetry
+    return Pooler(pooling, windows, both, symmetry, over, estimator.n_thresholds)
 
 
 def grid_or_name(assignment):

@@ -233,11 +233,7 @@ def _output_shape(model, image_shape):
     if isinstance(model, RegionMoments):
         return (math.prod(model._features_shape()),)
     map_shape = _fitted_geometry(model, image_shape).map_shape
-    return features_shape(model, _pooler(model, map_shape), map_shape)
-
-
-def _pooler(model, map_shape):
-    return fitted_pooler(model, map_shape, thresholds_of(model))
+    return features_shape(model, fitted_pooler(model, map_shape), map_shape)
 
 
 def _fitted_geometry(model, image_shape):
@@ -400,7 +396,7 @@ def _images(nodes, variable, geometry, scale, *, centre):
 
 def _maps(nodes, images, layer, model, geometry, scale):
     """Apply the layer, as the pooling wants it: (n, n_kernels, rows, columns)."""
-    layer = folded(layer, _pooler(model, geometry.map_shape))
+    layer = folded(layer, fitted_pooler(model, geometry.map_shape))
     weight = layer.weight.reshape(-1, *geometry.kernel_shape).transpose(0, 3, 1, 2)
     if model.contrast_floor_ is None:
         weight = weight / scale  # else it is of normalised patches
@@ -430,7 +426,8 @@ def _deviation(nodes, images, contrast_floor, geometry, window):
 
 def _features(nodes, maps, model, geometry):
     """Pool the maps, or give them as they are."""
-    pooler, order = _pooler(model, geometry.map_shape), tied_order(model)
+    pooler = fitted_pooler(model, geometry.map_shape, thresholds_of(model))
+    order = tied_order(model)
     if pooler is None:
         maps = nodes("Transpose", maps, perm=[0, ROW, COLUMN, COMPONENT])
         if order == 1:

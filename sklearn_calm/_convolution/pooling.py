@@ -76,6 +76,12 @@ class Pooling(NamedTuple):
         """Whether features are means of something over positions."""
         return self.rectified or self.thresholded or self.shares is not None
 
+    def n_parts(self, n_thresholds, *, both):
+        """Features of one kernel in one region: of each polarity, or above each threshold."""
+        if self.thresholded:
+            return n_thresholds
+        return 2 if both else 1
+
     @property
     def of_nothing(self):
         """Feature of a region of which a part of a map holds nothing."""
@@ -92,14 +98,14 @@ class Pooler(NamedTuple):
     # Whether tied kernels become one feature, with the regions transformed as the kernels are
     # ("image") or not ("region"); None keeps a feature for each.
     pool_symmetry: Literal["image", "region"] | None = None
-    thresholds: Any = None  # (thresholds, K), of a pooling that has some
+    n_thresholds: int = 1
+    # (n_thresholds, K), of a pooling that has some. What counts features needs none.
+    thresholds: Any = None
 
     @property
     def n_parts(self):
-        """Features of one kernel in one region: of each polarity, or above each threshold."""
-        if self.thresholds is not None:
-            return self.thresholds.shape[0]
-        return 2 if self.both else 1
+        """As of `Pooling`."""
+        return self.pooling.n_parts(self.n_thresholds, both=self.both)
 
     def features_shape(self, n_kernels):
         """Shape of the features of one image: (grid rows, grid columns, channels)."""
@@ -287,10 +293,15 @@ def tempered(layer):
 
 
 def _mean(maps, windows, used=None):
-    rows = (((maps[y : y + 1, ...], 1),) for y in range(maps.shape[0]))
-    if used is not None:
-        return _of_used(_mean_of_bands(rows, used, windows), windows, used)
-    return _mean_of_bands(rows, array_namespace(maps).ones_like(maps[:, :, :, 0]), windows)
+    """Weighted mean over each region, of whole maps."""
+    xp, (n_rows, n, _, n_kernels) = array_namespace(maps), maps.shape
+    row_weights, column_weights = (like(side, maps) for side in windows.weights)
+    weights = column_weights if used is None else column_weights * used[:, :, None, :]
+    across = xp.reshape(weights @ maps, (n_rows, -1))
+    shape = row_weights.shape[0], n, column_weights.shape[0], n_kernels
+    means = xp.permute_dims(xp.reshape(row_weights @ across, shape), (1, 0, 2, 3))
+    means = xp.reshape(means, (n, -1))
+    return means if used is None else _of_used(means, windows, used)
 
 
 def _mean_of_bands(bands, scale, windows):
@@ -337,32 +348,20 @@ def _mean_of_bands(bands, scale, windows):
 def _proportions(maps, windows, used, thresholds):
     """Weight of what lies above each threshold, in each region (eq. 48)."""
     xp, (n_rows, n, n_columns, n_kernels) = array_namespace(maps), maps.shape
-    weights = [like(side, maps) for side in windows.weights]
     # Long rows compare in less than half the time of rows of n_kernels.
     thresholds = like(thresholds, maps)[:, None, :] + xp.zeros_like(maps[0, 0, :, :])
     # So few images at a time that what lies above a threshold stays in the cache.
     image_bytes = n_rows * n_columns * n_kernels * numpy_dtype(maps).itemsize
     features = []
     for images in slices(n, max(1, BAND_BYTES // image_bytes)):
+        some, used_of_some = maps[:, images, :, :], None if used is None else used[:, images, :]
         parts = []
         for i in range(thresholds.shape[0]):
-            above = xp.astype(maps[:, images, :, :] > thresholds[i, ...], maps.dtype)
-            if used is not None:
-                above *= used[:, images, :, None]
-            parts.append(_weighted_sums(above, *weights))
-        features.append(xp.reshape(xp.stack(parts, axis=2), (parts[0].shape[0], -1)))
-    features = xp.concat(features)
-    return features if used is None else _of_used(features, windows, used)
-
-
-def _weighted_sums(values, row_weights, column_weights):
-    """Sums of values (rows, n, columns, K) in each region: (n, regions, K)."""
-    xp, n_kernels = array_namespace(values), values.shape[3]
-    across = xp.reshape(column_weights @ values, (values.shape[0], -1))
-    sums = xp.reshape(
-        row_weights @ across, (-1, values.shape[1], column_weights.shape[0], n_kernels)
-    )
-    return xp.reshape(xp.permute_dims(sums, (1, 0, 2, 3)), (values.shape[1], -1, n_kernels))
+            above = xp.astype(some > thresholds[i, ...], maps.dtype)
+            part = _mean(above, windows, used_of_some)
+            parts.append(xp.reshape(part, (some.shape[1], -1, n_kernels)))
+        features.append(xp.reshape(xp.stack(parts, axis=2), (some.shape[1], -1)))
+    return xp.concat(features)
 
 
 def _logsumexp(maps, windows, used=None):
