@@ -7,7 +7,7 @@ decorrelated. Filters are the centres of spherical k-means.
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from peers import map_threads, window_weights
+from peers import map_threads, window_means
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import make_pipeline
 
@@ -117,13 +117,8 @@ class KernelLayer(TransformerMixin, BaseEstimator):
         maps = np.exp((maps - 1) / BANDWIDTH) if self.exponential else np.maximum(maps, 0)
         if self.lengths:
             maps *= lengths * self.scale_
-        n, rows, columns, _ = maps.shape
         # Windows as wide as in the paper: the step between them over the square root of 2.
-        by_row, by_column = (
-            window_weights(side, self.pool_grid, 0.5**0.5) for side in (rows, columns)
-        )
-        maps = (by_row @ maps.reshape(n, rows, -1)).reshape(n, self.pool_grid, columns, -1)
-        maps = by_column @ maps
+        maps = window_means(maps, self.pool_grid, 0.5**0.5)
         decorrelated = self.exponential and self.decorrelate
         return maps @ self.decorrelation_ if decorrelated else maps
 

@@ -109,14 +109,19 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         squares -= 2 * patches @ centres.T
         distances = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
         triangle = np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
-        by_row, by_column = (
-            window_weights(side, self.pool_grid, self.pool_width) for side in (rows, columns)
-        )
-        maps = (by_row @ triangle.reshape(n, rows, -1)).reshape(n, self.pool_grid, columns, -1)
-        return (by_column @ maps).reshape(n, -1)
+        maps = triangle.reshape(n, rows, columns, -1)
+        return window_means(maps, self.pool_grid, self.pool_width).reshape(n, -1)
 
 
-def window_weights(side, n_regions, width):
+def window_means(maps, n_regions, width):
+    """Means of maps (n, rows, columns, K) over a grid of regions: (n, n_regions, n_regions, K)."""
+    n, rows, columns, n_channels = maps.shape
+    by_row, by_column = (_window_weights(side, n_regions, width) for side in (rows, columns))
+    maps = (by_row @ maps.reshape(n, rows, -1)).reshape(n, n_regions, columns, n_channels)
+    return by_column @ maps
+
+
+def _window_weights(side, n_regions, width):
     """Weights of the positions along one side in each region, which add up to one.
 
     Those of a box if `width` is None, otherwise of a Gaussian so many regions wide.
