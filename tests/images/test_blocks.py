@@ -6,7 +6,6 @@ import pickle
 import signal
 import threading
 import warnings
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -271,26 +270,32 @@ def test_joblib_on_dask_gives_the_same(client):
     assert_same_model(found, expected)
 
 
-def kill_once(block, log):
-    """The block; the fifteenth to come, in the second pass, kills its own process."""
-    with open(log, "a") as file:
-        file.write(f"{os.getpid()} ")
-    if len(Path(log).read_text().split()) == 15:
-        os.kill(os.getpid(), signal.SIGKILL)
+def kill_once(block, seen, killed):
+    """The block. The first process that has seen fifteen, in the second pass, is killed by itself.
+
+    Processes work at the same time, so a count alone could tell two of them or none.
+    """
+    with seen.open("a") as file:
+        file.write(".")
+    if seen.stat().st_size >= 15:
+        with contextlib.suppress(FileExistsError), killed.open("x") as file:
+            file.write(str(os.getpid()))
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
     return block
 
 
 def test_a_worker_killed_in_a_pass_changes_nothing(client, tmp_path):
     X = images(17)
-    log = tmp_path / "processes"
+    killed = tmp_path / "killed"
     D = da.from_array(X, chunks=(100, 8, 7))
-    D = D.map_blocks(kill_once, log=str(log), meta=X[:0])  # a meta, so that it is not tried here
+    # With a meta, the function is not tried here.
+    D = D.map_blocks(kill_once, seen=tmp_path / "seen", killed=killed, meta=X[:0])
     before = set(client.run(os.getpid).values())
     with dask.config.set(scheduler=client):
         found = make("image", max_iter=4, tol=0).fit(D)
-    killed = int(log.read_text().split()[14])
-    assert killed in before
-    assert killed not in client.run(os.getpid).values()
+    assert int(killed.read_text()) in before
+    assert int(killed.read_text()) not in client.run(os.getpid).values()
     assert_same_model(found, make("image", max_iter=4, tol=0).fit(X))
 
 
