@@ -46,8 +46,7 @@ class ConvGMMFeatures(
     Parameters
     ----------
     n_components : int, default=64
-        Number of kernels K. More kernels give better features, and time grows in proportion. From
-        one hundred to a few thousand are usual.
+        Number of kernels K. More give better features and take more time. Hundreds are usual.
 
     patch_size : int or tuple (height, width), default=5
         Size of a kernel. An int gives a square kernel and is clipped to the image. A pair must fit
@@ -150,6 +149,10 @@ class ConvGMMFeatures(
         each region: they are those of the turned regions. None keeps a feature of each
         transformation. With ``pooling=None`` both are pooled position by position.
 
+    pool_contrast : float, default=0.0
+        Power of the contrast of a patch that its scores are multiplied by. 0 leaves them as they
+        are, 0.5 suits photographs. Needs ``pooling="triangle"`` and ``normalize="contrast"``.
+
     polarity : {"positive", "both"}, default="positive"
         Which scores become features with ``pooling="triangle"``: "positive", those above the mean
         of all components; "both", also those below it, in as many features again. They are about as
@@ -193,8 +196,7 @@ class ConvGMMFeatures(
         EM, which saves about ten passes. `lower_bounds_` does not include that pass.
 
     batch_size : int or "auto", default="auto"
-        Number of images in a batch. Smaller batches need less memory. Results are equal up to
-        rounding.
+        Images in a batch. Smaller batches need less memory. Results are equal up to rounding.
 
     learning_decay : float, default=0.7
         Exponent of the learning rate of `partial_fit`, in the interval (0.5, 1].
@@ -203,8 +205,7 @@ class ConvGMMFeatures(
         Nonnegative number that reduces the weight of early batches in `partial_fit`.
 
     warm_start : bool, default=False
-        Whether `fit` continues from the means, weights, noise variance and preprocessing of the
-        last fit.
+        Whether `fit` continues from the parameters and the preprocessing of the last fit.
 
     n_jobs : int or None, default=None
         Number of threads over batches. None uses as many as BLAS would, unless a
@@ -218,8 +219,7 @@ class ConvGMMFeatures(
         device of X.
 
     random_state : int, RandomState instance or None, default=None
-        Random number generator for sampled patches and starting kernels. Pass an int for
-        reproducible results across calls.
+        Generator for sampled patches and starting kernels. Pass an int for reproducible results.
 
     verbose : int, default=0
         1 prints a line for each pass, the reason for the end, and each tenth of the bands or tiles
@@ -253,8 +253,7 @@ class ConvGMMFeatures(
         Mean log-likelihood per image in the last pass, before its M-step.
 
     lower_bounds_ : list of float
-        Mean log-likelihood per image in each pass of the best start, or for the batch of each call
-        of `partial_fit`.
+        The same for each pass of the best start, or for the batch of each `partial_fit`.
 
     n_iter_ : int
         Number of passes of the best start, or of calls of `partial_fit`.
@@ -324,6 +323,7 @@ class ConvGMMFeatures(
         pool_window: Literal["auto", "box", "gaussian"] = "auto",
         pool_width: float = 0.6,
         pool_symmetry: Literal["image", "region"] | None = "image",
+        pool_contrast: float = 0.0,
         polarity: Literal["positive", "both"] = "positive",
         flatten: bool = True,
         missing_values: Literal["error", "ignore"] = "error",
@@ -362,6 +362,7 @@ class ConvGMMFeatures(
         self.pool_window = pool_window
         self.pool_width = pool_width
         self.pool_symmetry = pool_symmetry
+        self.pool_contrast = pool_contrast
         self.polarity = polarity
         self.flatten = flatten
         self.missing_values = missing_values
@@ -388,8 +389,8 @@ class ConvGMMFeatures(
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images. Flat rows are read according to `image_shape`. X is read batch by batch and
-            never copied as a whole. A list may hold images of several sizes, or signals of several
-            lengths, if ``assignment="patch"``. Each position counts once.
+            never copied as a whole. If ``assignment="patch"``, a list may hold images of several
+            sizes, or signals of several lengths. Each position counts once.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
@@ -458,12 +459,12 @@ class ConvGMMFeatures(
         Returns
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
-            Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``, and
-            one for each transformation with ``pool_symmetry=None``, and for each threshold. With
+            Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``, and one
+            for each transformation with ``pool_symmetry=None``, and for each threshold. With
             ``pooling=None`` the maps, (n, rows, columns, n_components), a list of them for several
             sizes; with ``flatten=False`` the pooled maps, (n, grid rows, grid columns,
-            n_components). float64 for images of float64 and of integers of 32 bits or more, else
-            float32; of the library and on the device of X.
+            n_components). float64 if X is float64 or holds integers of 32 bits or more, else
+            float32; library and device are those of X.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
@@ -482,8 +483,8 @@ class ConvGMMFeatures(
         Returns
         -------
         names : ndarray of str objects
-            "convgmmfeatures_row0_column1_component2" and so on, which may go on with
-            "_transformation0", and then with "_positive" or "_threshold0".
+            "convgmmfeatures_row0_column1_component2" and so on. "_transformation0", and then
+            "_positive" or "_threshold0", may follow.
         """
         check_is_fitted(self)
         check_input_features(self, input_features)

@@ -47,6 +47,7 @@ PARAMETER_CONSTRAINTS = {
     "pool_window": [StrOptions({"auto", *WINDOWS})],
     "pool_width": [Interval(numbers.Real, 0, None, closed="neither")],
     "pool_symmetry": [StrOptions({"image", "region"}), None],
+    "pool_contrast": [Interval(numbers.Real, 0, None, closed="left")],
     "polarity": [StrOptions({"positive", "both"})],
     "flatten": ["boolean"],
     "init_params": [StrOptions({"k-means++", "random_from_data", "random"}), "array-like"],

@@ -30,7 +30,7 @@ from sklearn_calm._inference import thresholds_of, tied_order
 from sklearn_calm._mixture.features import averaged_maps, tied_averages
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._sklearn import validate_parameters
-from sklearn_calm._validation import check_array
+from sklearn_calm._validation import check_array, check_pool_contrast
 
 # Memory for the scores of one tile, and the least side of a tile without its halo.
 TILE_BYTES = 2**25
@@ -116,6 +116,7 @@ def _check_positions(features):
             f"stride={features.stride!r} and padding={features.padding!r}. Fit with stride=1 and "
             'padding="same".'
         )
+    check_pool_contrast(features)
     if pooling is None or not pooling.is_mean:
         raise ValueError(
             f"pooling={features.pooling!r} is no mean over positions, which transform_pixels "
@@ -253,7 +254,9 @@ def _tile_features(chosen, features, images, pixels, widths, thresholds, scratch
     layer = pooling.fold(features._layer).prepared(model, images.placement, scratch)
     patches = layer.view(batch)
     used = None if patches.used is None else patches.used[:, 0, :]
-    maps = averaged_maps(patches, layer, pooling, both=both, thresholds=thresholds)[:, 0, :, :]
+    maps = averaged_maps(
+        patches, layer, pooling, both=both, thresholds=thresholds, contrast=features.pool_contrast
+    )[:, 0, :, :]
     maps = tied_averages(maps, pooling, tied_order(features))
     rows, row_of = np.unique(pixels[chosen, 1] - tile.rows.start, return_inverse=True)
     columns, column_of = np.unique(pixels[chosen, 2] - tile.columns.start, return_inverse=True)

@@ -400,6 +400,7 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
             f'polarity="both" with pooling={estimator.pooling!r}: only what is cut off at zero has '
             'two polarities. Set polarity="positive", or pooling="triangle".'
         )
+    check_pool_contrast(estimator)
     if pooling is None:
         return None
     window = pooling.auto_window if window == "auto" else window
@@ -417,7 +418,27 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
         )
     symmetry = symmetry._replace(shape=(*grid, 1))
     both, over = estimator.polarity == "both", estimator.pool_symmetry
-    return Pooler(pooling, windows, both, symmetry, over, estimator.n_thresholds)
+    parts = {"n_thresholds": estimator.n_thresholds, "contrast": estimator.pool_contrast}
+    return Pooler(pooling, windows, both, symmetry, over, **parts)
+
+
+def check_pool_contrast(estimator):
+    """Raise an error if scores cannot be multiplied by the contrast of patches."""
+    if estimator.pool_contrast == 0:
+        return
+    pooling = POOLINGS.get(estimator.pooling)
+    if not (pooling and pooling.rectified):
+        raise ValueError(
+            f"pool_contrast={estimator.pool_contrast!r} with pooling={estimator.pooling!r}: only "
+            "scores that are cut off at zero can be multiplied by a contrast. Set pool_contrast=0, "
+            'or pooling="triangle".'
+        )
+    if estimator.normalize is None:
+        raise ValueError(
+            f"pool_contrast={estimator.pool_contrast!r} with normalize=None: scores of patches "
+            "that are not normalised hold the contrast already. Set pool_contrast=0, or "
+            'normalize="contrast".'
+        )
 
 
 def grid_or_name(assignment):

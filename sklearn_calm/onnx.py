@@ -18,7 +18,7 @@ from sklearn_calm._inference import features_shape, fitted_pooler, thresholds_of
 from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
-from sklearn_calm._mixture.preprocessing import layer_precision
+from sklearn_calm._mixture.preprocessing import layer_precision, mean_contrast
 from sklearn_calm._region_moments import RegionMoments
 from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import (
@@ -408,9 +408,14 @@ def _maps(nodes, images, layer, model, geometry, scale):
     }
     if model.contrast_floor_ is None:
         return nodes("Conv", images, weight, bias, **window)
-    deviation = _deviation(nodes, images, model.contrast_floor_ * scale**2, geometry, window)
+    floor = model.contrast_floor_ * scale**2
+    deviation = _deviation(nodes, images, floor, geometry, window)
     maps = nodes("Div", nodes("Conv", images, weight, **window), deviation)
-    return nodes("Add", maps, bias.reshape(1, -1, 1, 1))
+    maps = nodes("Add", maps, bias.reshape(1, -1, 1, 1))
+    if model.pool_contrast == 0:
+        return maps
+    contrast = nodes("Div", deviation, np.float32(mean_contrast(floor)))
+    return nodes("Mul", maps, nodes("Pow", contrast, np.float32(model.pool_contrast)))
 
 
 def _deviation(nodes, images, contrast_floor, geometry, window):

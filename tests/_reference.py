@@ -432,14 +432,37 @@ def window_counts(window, grid, rows, cols, width=None):
     return counts
 
 
-def pool(joint, gamma, pooling, pool_grid, patch_length=None, window="box", width=None, both=False):
+def contrast_weights(image, setting, power):
+    """Contrast of each patch of an image (H, W, C), relative to the mean one, to a power."""
+    raw = patch_vectors(image, setting)
+    rows, cols = raw.shape[:2]
+    weights = np.empty((rows, cols))
+    for r in range(rows):
+        for c in range(cols):
+            weights[r, c] = np.sqrt(np.var(raw[r, c]) + setting.contrast_floor)
+    return (weights / np.sqrt(100 * setting.contrast_floor)) ** power
+
+
+def pool(
+    joint,
+    gamma,
+    pooling,
+    pool_grid,
+    patch_length=None,
+    window="box",
+    width=None,
+    both=False,
+    weights=None,
+):
     """Pool maps (rows, cols, K) over a (grid rows, grid cols) grid of regions.
 
     Returns (grid rows * grid cols * K,), by region row, region column, component (fastest).
     Tempered shares need to know how many values a patch has. Triangles of both polarities are
     (grid rows * grid cols * 2 K,): in each region the positive ones of all components come first.
+    Weights (rows, cols) multiply what a mean is of.
     """
     rows, cols, n_components = joint.shape
+    weights = np.ones((rows, cols)) if weights is None else weights
     positions = [(r, c) for r in range(rows) for c in range(cols)]
     signs = [1, -1] if both else [1]
     features = []
@@ -453,7 +476,8 @@ def pool(joint, gamma, pooling, pool_grid, patch_length=None, window="box", widt
                 feature = 0.0
                 for u in positions:
                     share = None if gamma is None else gamma[u]
-                    feature += count[u] * averaged(joint[u], share, pooling, k, sign, patch_length)
+                    value = averaged(joint[u], share, pooling, k, sign, patch_length)
+                    feature += count[u] * weights[u] * value
                 feature /= np.sum(count)
             features.append(feature)
     return np.array(features)

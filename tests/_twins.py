@@ -172,12 +172,13 @@ def make_problem(
     return Problem(Images(X, geometry, sample_weight), sample_weight, model, setting)
 
 
-def make_pooler(problem, pooling, pool_grid, window="box", width=None, both=False):
+def make_pooler(problem, pooling, pool_grid, window="box", width=None, both=False, contrast=0.0):
     """What pools the maps of a problem by the name of the pooling."""
     if pooling is None:
         return None
     map_shape = problem.model.geometry.map_shape
-    return Pooler(POOLINGS[pooling], Windows.from_grid(window, width, pool_grid, map_shape), both)
+    windows = Windows.from_grid(window, width, pool_grid, map_shape)
+    return Pooler(POOLINGS[pooling], windows, both, contrast=contrast)
 
 
 def numpy_in(dtype):

@@ -11,6 +11,7 @@ from sklearn_calm._arrays.namespace import library_of, to_numpy
 SETTINGS = {
     "triangle": {},
     "both": {"polarity": "both", "flatten": False},
+    "contrast": {"pool_contrast": 0.5, "polarity": "both"},
     "box": {"pool_window": "box", "pool_grid": (3, 2), "padding": "same", "patch_size": 4},
     "tempered": {"pooling": "tempered", "assignment": "image", "stride": (3, 2)},
     "proportion": {"pooling": "proportion", "n_thresholds": 3, "stride": 2},

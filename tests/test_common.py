@@ -29,6 +29,7 @@ CONFIGURATIONS = [
     ConvGMMFeatures(**TINY, patch_size=2, padding=1),
     ConvGMMFeatures(**TINY, patch_size=2, stride=2, padding=1, pooling="max", normalize=None),
     ConvGMMFeatures(**TINY, patch_size=2, pool_window="gaussian", polarity="both"),
+    ConvGMMFeatures(**TINY, patch_size=2, pool_contrast=0.5),
     ConvGMMFeatures(**TINY, missing_values="ignore"),
     ConvGMMFeatures(**TINY, patch_size=2, pooling="logsumexp", n_jobs=2, batch_size=3, n_init=2),
     ConvGMMFeatures(**TINY, patch_size=2, init_params="random_from_data", reg_covar=0),

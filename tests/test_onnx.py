@@ -111,6 +111,13 @@ def test_both_polarities(pool_window, flatten, normalize, whiten):
     assert_same_features(fitted(X, polarity="both", pool_window=pool_window, **options), X)
 
 
+@pytest.mark.parametrize("power", [0.5, 2])
+@pytest.mark.parametrize("options", [{}, {"polarity": "both"}, {"symmetry": "mirror"}])
+def test_scores_times_contrast(power, options):
+    X = images(3, 7, 8)
+    assert_same_features(fitted(X, patch_size=3, pool_contrast=power, **options), X)
+
+
 def test_windows_over_signals():
     X = images(2, 12, 2)
     options = {"patch_size": (1, 4), "image_shape": (1, 12, 2), "pool_window": "gaussian"}

@@ -5,6 +5,7 @@ import copy
 import dask.array as da
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
@@ -16,6 +17,7 @@ from sklearn_calm._arrays.namespace import library_of, to_numpy
 POOLINGS = {
     "triangle": {"pooling": "triangle"},
     "both": {"pooling": "triangle", "polarity": "both"},
+    "contrast": {"pool_contrast": 0.5, "polarity": "both"},
     "tempered": {"pooling": "tempered"},
     "mean": {"pooling": "mean"},
     "image": {"assignment": "image", "pooling": "tempered", "padding_mode": "constant"},
@@ -41,12 +43,19 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(_pixels, "LEAST_TILE", 5)
 
 
+def contrasts(model, image):
+    """Contrast of the patch about every pixel, relative to the mean one."""
+    patches = sliding_window_view(np.pad(image, 1, mode="reflect"), (3, 3))
+    floor = model.contrast_floor_
+    return np.sqrt((patches.var(axis=(2, 3)) + floor) / (100 * floor))
+
+
 @poolings
 @pytest.mark.parametrize("seed", [0, 1])
 def test_features_are_those_of_the_literal_twin(options, seed):
     model = fitted(seed, **options)
     X = make_images(seed + 50, n=2)  # of the fitted size, so that maps can be had
-    mapped = copy.copy(model).set_params(pooling=None, polarity="positive")
+    mapped = copy.copy(model).set_params(pooling=None, pool_contrast=0, polarity="positive")
     joint = mapped.transform(X)
     pixels = np.array([[0, 0, 0], [1, 7, 8], [0, 3, 4], [1, 5, 0]])
     widths = [0, 0.7, 2]
@@ -68,6 +77,8 @@ def test_features_are_those_of_the_literal_twin(options, seed):
                 for line in zip(joint[i], gamma, strict=True)
             ]
         )
+        if model.pool_contrast:
+            quantities *= contrasts(model, X[i])[..., None] ** model.pool_contrast
         expected = pixel_features(quantities, pixel, widths)
         assert_allclose(row, expected, rtol=1e-8, atol=1e-10)
 

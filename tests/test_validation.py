@@ -196,6 +196,9 @@ BAD_OPTIONS = [
     ("pool_width", "wide"),
     ("pool_symmetry", "all"),
     ("pool_symmetry", True),
+    ("pool_contrast", -0.5),
+    ("pool_contrast", np.nan),
+    ("pool_contrast", None),
     ("polarity", "negative"),
     ("flatten", None),
     ("missing_values", "drop"),
@@ -315,6 +318,26 @@ def test_only_triangles_have_two_polarities(pooling, method):
     model.set_params(polarity="both")
     words = all_of(f"pooling={pooling!r}", 'Set polarity="positive", or pooling="triangle"')
     with pytest.raises(ValueError, match=words):
+        getattr(model, method)(X)
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"pooling": "mean"}, 'or pooling="triangle"'),
+        ({"pooling": None}, 'or pooling="triangle"'),
+        ({"normalize": None}, 'or normalize="contrast"'),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "transform_pixels"])
+def test_only_triangles_of_normalised_patches_are_multiplied_by_contrast(options, advice, method):
+    model = small(padding="same", **options)
+    if method.startswith("transform"):
+        model.fit(X)
+    model.set_params(pool_contrast=0.5)
+    with pytest.raises(
+        ValueError, match=all_of("pool_contrast=0.5", "Set pool_contrast=0", advice)
+    ):
         getattr(model, method)(X)
 
 

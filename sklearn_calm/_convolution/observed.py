@@ -124,6 +124,16 @@ class ObservedPatches(Patches):
     def prepared(kernels, geometry):
         return kernels
 
+    def contrasts(self):
+        xp, (images, seen) = array_namespace(self.images), (self.images, self.seen)
+        counts = box_sums(seen, self.geometry)
+        counts = xp.where(counts > 0, counts, xp.ones_like(counts))
+        means = _mean_of(images, seen, (1, 2, 3))
+        images = (images - means) * seen  # for the precision of the difference below
+        mean = box_sums(images, self.geometry) / counts
+        variance = box_sums(images * images, self.geometry) / counts - mean * mean
+        return xp.sqrt(xp.clip(variance, 0.0, None) + self.contrast_floor)
+
     def row(self, y):
         """Patches of one row of the map: (n * columns, 2 D)."""
         xp = array_namespace(self.images)

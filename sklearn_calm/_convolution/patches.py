@@ -70,6 +70,10 @@ class Patches(Protocol):
     def sparse_below(self):
         """Share of the positions below which `gather` is faster than `adjoint`."""
 
+    def contrasts(self):
+        """The deviation that every patch is normalised by (eq. 10): (rows, n, columns)."""
+        return self.deviation
+
     @staticmethod
     def prepared(kernels, geometry):
         """Kernels (K, D) as `correlate` takes them: prepared once for all batches."""

@@ -101,6 +101,7 @@ class Pooler(NamedTuple):
     n_thresholds: int = 1
     # (n_thresholds, K), of a pooling that has some. What counts features needs none.
     thresholds: Any = None
+    contrast: float = 0.0  # power of the contrast of a patch that scores are multiplied by
 
     @property
     def n_parts(self):

@@ -16,6 +16,7 @@ from sklearn_calm._mixture.cells import Cells
 from sklearn_calm._mixture.em import cell_log_likelihoods, log_likelihoods
 from sklearn_calm._mixture.model import log_joint
 from sklearn_calm._mixture.posterior import responsibilities
+from sklearn_calm._mixture.preprocessing import mean_contrast
 
 
 def feature_layer(layer, model, pooler, placement, scratch=None):
@@ -63,7 +64,7 @@ def _pooled(patches, layer, pooler):
     return pool(maps, pooler, used)
 
 
-def averaged_maps(patches, layer, pooling, *, both=False, thresholds=None):
+def averaged_maps(patches, layer, pooling, *, both=False, thresholds=None, contrast=0.0):
     """What a pooling averages, at each position: (rows, n, columns, channels).
 
     Positions whose patches do not count hold any finite value.
@@ -79,6 +80,8 @@ def averaged_maps(patches, layer, pooling, *, both=False, thresholds=None):
         Whether what is negative follows what is positive, in K channels of its own.
     thresholds : ndarray of shape (T, K) or None
         Of a pooling that has some: each has K channels.
+    contrast : float
+        As of `Pooler`.
     """
     maps = log_joint(patches, layer)
     if thresholds is not None:
@@ -87,6 +90,9 @@ def averaged_maps(patches, layer, pooling, *, both=False, thresholds=None):
         cells = share_cells(pooling, layer.model.cells, patches.geometry.map_shape)
         return responsibilities(maps, cells)
     xp = array_namespace(maps)
+    weights = contrast_weights(patches, layer, contrast)
+    if weights is not None:
+        maps *= weights[..., None]
     zeros = xp.zeros_like(maps)
     if not both:
         return rectify(maps, zeros)
@@ -101,6 +107,14 @@ def tied_averages(maps, pooling, order):
     xp = array_namespace(maps)
     tied = xp.reshape(maps, (*maps.shape[:-1], -1, order))
     return getattr(xp, pooling.over_symmetry)(tied, axis=-1)
+
+
+def contrast_weights(patches, layer, power):
+    """What scores are multiplied by, from the contrast of patches (eq. 49): (rows, n, columns)."""
+    if power == 0:
+        return None
+    mean = mean_contrast(layer.model.preprocessing.contrast_floor)
+    return (patches.contrasts() / mean) ** power
 
 
 def share_cells(pooling, cells, map_shape):
@@ -124,6 +138,9 @@ def _rectified_features(patches, layer, pooler):
     else:
         whole = log_joint(patches, layer)
         maps = (whole[y : y + 1, ...] for y in range(n_rows))
+    weights = contrast_weights(patches, layer, pooler.contrast)
+    if weights is not None:
+        scale = scale * weights
     return pool_rectified(maps, scale, pooler, patches.used)
 
 

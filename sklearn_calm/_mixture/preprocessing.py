@@ -4,6 +4,7 @@ Both are fitted on a sample of patches. Patches and `conv_layer` then apply them
 patch out (docs/mathematics.rst, eqs. 10 to 13).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -144,6 +145,11 @@ def contrast_floor(patches, weights, *, centre=True):
     # Constant images have no contrast but rounding errors, which must not be amplified.
     rounding = np.finfo(np.float32).eps * square
     return float(CONTRAST_FLOOR * variance) if variance > rounding else 1.0
+
+
+def mean_contrast(floor):
+    """Deviation of a patch of mean variance, from the floor of eq. 10."""
+    return math.sqrt(floor / CONTRAST_FLOOR)
 
 
 def patch_moments(patches, weights):

@@ -207,7 +207,7 @@ def _responsibilities(features, X, geometry):
     """Responsibilities of all components at all positions: (n, rows, columns, K)."""
     # A deep copy: a shallow one shares the setting of its output.
     mapped = copy.deepcopy(features).set_output(transform="default")
-    mapped.set_params(pooling=None, polarity="positive", pool_symmetry="region")
+    mapped.set_params(pooling=None, pool_contrast=0, polarity="positive", pool_symmetry="region")
     maps = to_numpy(mapped.transform(X)).swapaxes(0, 1)
     missing = np.isnan(maps[..., 0])
     used = 1.0 - missing if missing.any() else None

@@ -57,6 +57,7 @@ SETTINGS = {
     "maps": {"pooling": None, "normalize": None, "noise_variance": 0.5, "learn_weights": False},
     "windows": {"pool_window": "gaussian", "pool_width": 0.7, "pool_grid": (2, 3)},
     "both": {"polarity": "both", "pool_window": "gaussian"},
+    "contrast": {"pool_contrast": 0.5},
     "soft sums": {"pooling": "logsumexp", "pool_window": "gaussian"},
     "dilated": {"dilation": (2, 3), "stride": (3, 1)},
     "max": {"pooling": "max", "whiten": False, "assignment": "image", "padding": (0, 2)},

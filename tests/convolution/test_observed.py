@@ -231,6 +231,34 @@ def test_what_is_behind_a_mask_never_matters(options, pooling):
     np.testing.assert_array_equal(model.score_map(X), other.score_map(masked))
 
 
+@pytest.mark.parametrize("polarity", ["positive", "both"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scores_times_contrast_are_those_of_what_is_there(polarity, seed):
+    X = np.random.default_rng(seed).normal(size=(20, 9, 9))
+    model = fitted(model_of(pooling=None, whiten=False, padding=0, min_observed=0.4), X)
+    X[0, 2:4, 3:5] = np.nan
+    joint = model.transform(X[:1])[0]
+    model.set_params(pooling="triangle", pool_grid=7, pool_window="box", pool_contrast=0.5)
+    features = model.set_params(polarity=polarity).transform(X[:1]).reshape(7, 7, -1)
+    for r, c in np.ndindex(7, 7):  # each position is a region
+        contrast = np.nanvar(X[0, r : r + 3, c : c + 3]) + model.contrast_floor_
+        weight = (contrast / (100 * model.contrast_floor_)) ** 0.25
+        score = weight * (joint[r, c] - joint[r, c].mean())
+        expected = np.maximum(score, 0)
+        if polarity == "both":
+            expected = np.concatenate([expected, np.maximum(-score, 0)])
+        np.testing.assert_allclose(features[r, c], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"whiten": False}])
+def test_contrast_behind_a_mask_never_matters(options):
+    X = with_missing(np.random.default_rng(4))
+    masked = np.ma.array(np.nan_to_num(X, nan=1e300), mask=np.isnan(X))
+    model = fitted(model_of(pool_contrast=1, padding="same", **options), X)
+    np.testing.assert_array_equal(model.transform(X), model.transform(masked))
+    np.testing.assert_array_equal(model.transform_pixels(X), model.transform_pixels(masked))
+
+
 @pytest.mark.parametrize("options", [{}, {"whiten": False}])
 def test_what_is_behind_a_mask_never_matters_to_pixels(options):
     X = with_missing(np.random.default_rng(4))

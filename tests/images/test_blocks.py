@@ -29,6 +29,7 @@ SETTINGS = {
     "defaults": {},
     "image": {"assignment": "image", "pooling": "logsumexp"},
     "windows": {"pool_window": "gaussian", "pool_width": 0.7, "polarity": "both"},
+    "contrast": {"pool_contrast": 0.5},
     "raw": {"assignment": (2, 2), "normalize": None, "whiten": False, "pooling": "max"},
     "stream of passes": {"assignment": "image", "max_iter": 3, "tol": 0, "padding": 1},
 }

@@ -105,6 +105,7 @@ def test_the_order_of_images_does_not_matter(tol):
         {"padding": "auto", "pooling": "tempered"},
         {"pooling": "logsumexp", "stride": 2, "batch_size": 2},
         {"polarity": "both", "flatten": False, "n_jobs": 2},
+        {"pool_contrast": 0.5},
         {"pooling": "mean", "padding": "same", "patch_size": 4},
         {"patch_size": 6, "padding": 0, "pool_grid": 1, "pooling": "max"},
     ],

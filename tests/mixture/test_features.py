@@ -68,6 +68,36 @@ def test_both_polarities_are_those_of_the_twin(preprocessing, window, patch_type
     assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("preprocessing", ["contrast", "both"])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("power", [0.5, 1, 3])
+@patch_types
+def test_scores_times_contrast_are_those_of_the_twin(preprocessing, both, power, patch_type):
+    rng = np.random.default_rng(10)
+    problem = make_problem(rng, "patch", preprocessing)
+    parameters = problem.parameters(rng)
+    pooler = make_pooler(problem, "triangle", (3, 2), "gaussian", 0.7, both, contrast=power)
+    layer = folded(conv_layer(parameters, problem.model), pooler)
+    layer = layer.prepared(problem.model, numpy_in(np.float64), patch_type=patch_type)
+    features = batch_features(slice(None), problem.images, layer, pooler)
+    expected = [
+        _reference.pool(
+            joint,
+            None,
+            "triangle",
+            (3, 2),
+            window="gaussian",
+            width=0.7,
+            both=both,
+            weights=_reference.contrast_weights(image, problem.setting, power),
+        )
+        for image, (joint, _) in zip(
+            problem.images.X, literal_maps(problem, parameters), strict=True
+        )
+    ]
+    assert_allclose(features, expected, rtol=1e-9, atol=1e-11)
+
+
 @geometries
 @preprocessings
 @pytest.mark.parametrize("seed", [1, 2])
