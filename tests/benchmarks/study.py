@@ -79,6 +79,9 @@ STUDY = {
     "scores": [
         {"polarity": "both", "n_components": 32},
         {"root": True},
+        {"pool_contrast": 0.5},
+        {"pool_contrast": 0.5, "root": True},
+        {"pool_contrast": 1, "root": True},
         {"pooling": "logsumexp"},
         {"pooling": "max"},
         {"pooling": "mean"},

@@ -120,6 +120,7 @@ def learned_kernels(images, learned, seed, **options):
 
 
 raw_kernels = partial(learned_kernels, normalize=None)
+with_contrast = partial(learned_kernels, pool_contrast=1)
 
 
 def likelihoods(images, learned, seed):
@@ -290,6 +291,7 @@ METHODS = {
     "ConvGMMFeatures": learned_kernels,
     "the same, and moments": with_moments(learned_kernels),
     "ConvGMMFeatures, normalize=None": raw_kernels,
+    "ConvGMMFeatures, pool_contrast=1": with_contrast,
     "both layers": both_layers,
     "PCA, components": pca_features,
     "the same components, and moments": with_moments(pca_features),
