@@ -167,7 +167,7 @@ class ConvGMMFeatures(
         Whether values may be missing: NaN, and masked values of masked arrays. "ignore" learns and
         pools from what is there; a region of which nothing is there has NaN as features.
 
-    min_observed : float, default=0.25
+    min_observed : float, default=0.1
         Share of a patch that must be there with ``missing_values="ignore"``. Others do not count.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
@@ -327,7 +327,7 @@ class ConvGMMFeatures(
         polarity: Literal["positive", "both"] = "positive",
         flatten: bool = True,
         missing_values: Literal["error", "ignore"] = "error",
-        min_observed: float = 0.25,
+        min_observed: float = 0.1,
         init_params: Literal["k-means++", "random_from_data", "random"] | ArrayLike = "k-means++",
         subsample: Literal["auto"] | int = "auto",
         n_init: int = 1,

@@ -140,6 +140,9 @@ def settings():
                 "ours, defaults": ours(64),
                 "ours, 711, 6 x 6, 3 x 3, boxes": boxes(711, **thirds, padding=0),
                 "ours, 711, 6 x 6, 3 x 3, Gaussian": ours(711, **thirds, **smooth),
+                "ours, 711, 6 x 6, 3 x 3, contrast": ours(
+                    711, **thirds, **smooth, pool_contrast=0.5
+                ),
                 "ours, 355, 6 x 6, 3 x 3, both": ours(355, **thirds, **smooth, polarity="both"),
                 "ours, 1600, 6 x 6, 3 x 3, Gaussian": ours(1600, **thirds, **smooth),
                 "ours, 1600, 6 x 6, 3 x 3, both": ours(1600, **thirds, **smooth, polarity="both"),

@@ -40,9 +40,12 @@ N_LABELS = (10, 25, 50, 100, 250, 1000)
 OURS_ALL, OURS_LABELLED = "ours, all images", "ours, labelled images"
 OURS_WIDE, SCATTERING, WIDE_SCATTERING = "ours, 3960 features", "scattering", "scattering, J=3"
 OURS_MIRRORED, NETWORK = "ours, 3960, mirrored", "network"
-OURS_DEEP = "ours, two layers"
+OURS_DEEP, OURS_CONTRAST = "ours, two layers", "ours, 3960, contrast"
+OURS_BOTH = "ours, mirrored, contrast"
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 ROWS = {
+    OURS_BOTH: "#332288",
+    OURS_CONTRAST: "#999933",
     OURS_MIRRORED: "#666666",
     OURS_WIDE: "#F0E442",
     OURS_DEEP: "#882255",
@@ -63,6 +66,13 @@ WIDE = {
     "pool_window": "gaussian",
     "pool_grid": 6,
     "pool_width": 0.6,
+}
+LAYERS_OF_ROWS = {
+    OURS_ALL: BOXES,
+    OURS_WIDE: WIDE,
+    OURS_MIRRORED: WIDE,
+    OURS_CONTRAST: {**WIDE, "pool_contrast": 0.5},
+    OURS_BOTH: {**WIDE, "pool_contrast": 0.5},
 }
 # Of the other question: layers, and the numbers of images before all of them.
 LAYERS = [{"n_components": 64, "patch_size": 5}, {"n_components": 248, "patch_size": 6}]
@@ -174,10 +184,10 @@ class Bench:
         if row == OURS_DEEP:
             features = TwoLayers(seed).fit(self.X)
             return features, features.transform(self.X_test)
-        if row in (OURS_ALL, OURS_WIDE, OURS_MIRRORED):
-            options = BOXES if row == OURS_ALL else WIDE
-            features = ConvGMMFeatures(**options, random_state=seed)
-            features = (Mirrored(features) if row == OURS_MIRRORED else features).fit(self.X)
+        if row in LAYERS_OF_ROWS:
+            features = ConvGMMFeatures(**LAYERS_OF_ROWS[row], random_state=seed)
+            mirrored = row in (OURS_MIRRORED, OURS_BOTH)
+            features = (Mirrored(features) if mirrored else features).fit(self.X)
             return features, features.transform(self.X_test)
         if row not in self.fixed:
             pca = make_pipeline(Flat(), PCA(100, random_state=0))

@@ -111,7 +111,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fills", nargs="*", default=list(FILLS))
     parser.add_argument("--draws", type=int, default=N_DRAWS)
-    parser.add_argument("--min-observed", type=float, default=0.25)
+    parser.add_argument("--min-observed", type=float, default=0.1)
     parser.add_argument("--shares-observed", action="store_true")
     arguments = parser.parse_args()
     digits = load_digits()
@@ -120,7 +120,7 @@ def main():
     if arguments.shares_observed:
         compare_shares_observed(images, labels, arguments.draws)
         return
-    print(f"complete: {accuracy(images, labels, 0.25):.1f}")
+    print(f"complete: {accuracy(images, labels, arguments.min_observed):.1f}")
     for name in arguments.fills:
         for kind in ("pixels", "clouds"):
             for share in SHARES:

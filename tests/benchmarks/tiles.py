@@ -292,6 +292,7 @@ METHODS = {
     "the same, and moments": with_moments(learned_kernels),
     "ConvGMMFeatures, normalize=None": raw_kernels,
     "ConvGMMFeatures, pool_contrast=1": with_contrast,
+    "pool_contrast=1, and moments": with_moments(with_contrast),
     "both layers": both_layers,
     "PCA, components": pca_features,
     "the same components, and moments": with_moments(pca_features),
