@@ -136,6 +136,9 @@ def settings():
                 "k-means, 711, 6 x 6, 3 x 3, Gaussian": KMeansFeatures(
                     711, pool_grid=3, pool_width=0.5, ridge=0.3, padding=2
                 ),
+                "k-means, 711, 6 x 6, 3 x 3, contrast": KMeansFeatures(
+                    711, pool_grid=3, pool_width=0.5, ridge=0.3, padding=2, contrast=0.5
+                ),
                 "ours, boxes": boxes(64, padding=0),
                 "ours, defaults": ours(64),
                 "ours, 711, 6 x 6, 3 x 3, boxes": boxes(711, **thirds, padding=0),

@@ -57,7 +57,6 @@ ROWS = {
     "PCA, all images": "#CC79A7",
     "raw pixels": "#000000",
 }
-BOXES = {"padding": 0, "pool_window": "box"}
 # One setting for all data, chosen on validation images of MNIST and Fashion-MNIST.
 WIDE = {
     "n_components": 110,
@@ -68,7 +67,7 @@ WIDE = {
     "pool_width": 0.6,
 }
 LAYERS_OF_ROWS = {
-    OURS_ALL: BOXES,
+    OURS_ALL: {},
     OURS_WIDE: WIDE,
     OURS_MIRRORED: WIDE,
     OURS_CONTRAST: {**WIDE, "pool_contrast": 0.5},
@@ -166,7 +165,7 @@ class Bench:
                 yield n, network_accuracy(X[part], y[part], self.X_test, self.y_test, seed)
         elif row == OURS_LABELLED:
             for n, part in parts.items():
-                features = ConvGMMFeatures(**BOXES, random_state=seed).fit(X[part])
+                features = ConvGMMFeatures(random_state=seed).fit(X[part])
                 F, F_test = features.transform(X[part]), features.transform(self.X_test)
                 yield n, linear_accuracy(F, y[part], F_test, self.y_test)
         else:
@@ -210,7 +209,7 @@ def kernels_table(bench, draws):
         found = np.empty((draws, len(sizes)))
         for (seed, i), _ in np.ndenumerate(found):
             rows = np.random.default_rng(seed).permutation(len(bench.X))[: sizes[i]]
-            features = ConvGMMFeatures(**options, **BOXES, random_state=seed)
+            features = ConvGMMFeatures(**options, random_state=seed)
             features.fit(bench.X[np.sort(rows)])
             labelled = draw_labelled(bench.y, 100, seed)
             F, F_test = features.transform(bench.X[labelled]), features.transform(bench.X_test)
@@ -246,6 +245,8 @@ def plot(known, path):
         for row, colour in ROWS.items():
             found = {n: known.get(f"{name}, {row}, {n}", []) for n in N_LABELS}
             found = {n: 100 * np.array(values) for n, values in found.items() if values}
+            if not found:
+                continue
             labels = np.array(list(found))
             mean = np.array([values.mean() for values in found.values()])
             spread = np.array([values.std(ddof=len(values) > 1) for values in found.values()])
@@ -260,7 +261,7 @@ def plot(known, path):
         place = high
         for row, end in sorted(ends.items(), key=lambda item: -item[1][1]):
             place = min(end[1], place - (high - low) / 20)
-            line = {"arrowstyle": "-", "color": ROWS[row], "linewidth": 0.6}
+            line = {"arrowstyle": "-", "color": ROWS[row], "linewidth": 0.6, "relpos": (0, 0.5)}
             text = {"color": ROWS[row], "va": "center", "fontsize": 9}
             ax.annotate(row, end, (1500, place), arrowprops=line, **text)
         ax.set(title=title, xlabel="labels of each class", xscale="log", xlim=(8, 40000))

@@ -45,7 +45,8 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
     """Coates, Lee and Ng (2011): whitened patches, k-means, triangle, means over a grid.
 
     Their ridge of the whitening is 0.1, their regions are boxes, and they do not pad. `pool_width`
-    gives them the windows of `ConvGMMFeatures(pool_window="gaussian")`, and `padding` its zeros.
+    gives them the windows of `ConvGMMFeatures(pool_window="gaussian")`, `padding` its zeros, and
+    `contrast` its `pool_contrast`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         n_patches=400_000,
         ridge=0.1,
         padding=0,
+        contrast=0.0,
         batch_size=4096,
         seed=0,
     ):
@@ -67,6 +69,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         self.n_patches = n_patches
         self.ridge = ridge
         self.padding = padding
+        self.contrast = contrast
         self.batch_size = batch_size
         self.seed = seed
 
@@ -74,7 +77,7 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         rng = np.random.default_rng(self.seed)
         windows = self._patches(X)
         rows, ys, xs = (rng.integers(side, size=self.n_patches) for side in windows.shape[:3])
-        patches = self._normalize(windows[rows, ys, xs].reshape(self.n_patches, -1))
+        patches, _ = self._normalize(windows[rows, ys, xs].reshape(self.n_patches, -1))
         self.mean_ = patches.mean(axis=0)
         variances, axes = np.linalg.eigh(np.cov(patches - self.mean_, rowvar=False))
         self.whitener_ = ((axes / np.sqrt(variances + self.ridge)) @ axes.T).astype(np.float32)
@@ -92,9 +95,11 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
         return sliding_window_view(X, (self.patch_size, self.patch_size), axis=(1, 2))
 
     def _normalize(self, patches):
+        """Patches over their deviations, and these."""
         patches = patches.astype(np.float32)
         patches -= patches.mean(axis=1, keepdims=True)
-        return patches / np.sqrt(patches.var(axis=1, keepdims=True) + 10)
+        deviations = np.sqrt(patches.var(axis=1, keepdims=True) + 10)
+        return patches / deviations, deviations
 
     def _whiten(self, patches):
         return (patches - self.mean_) @ self.whitener_
@@ -102,13 +107,16 @@ class KMeansFeatures(TransformerMixin, BaseEstimator):
     def _features(self, X):
         windows = self._patches(X)
         n, rows, columns = windows.shape[:3]
-        patches = self._whiten(self._normalize(windows.reshape(n * rows * columns, -1)))
+        patches, deviations = self._normalize(windows.reshape(n * rows * columns, -1))
+        patches = self._whiten(patches)
         # As KMeans.transform, which takes float32 to float64 and thrice the time.
         centres = self.kmeans_.cluster_centers_
         squares = np.square(centres).sum(axis=1) + np.square(patches).sum(axis=1, keepdims=True)
         squares -= 2 * patches @ centres.T
         distances = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
         triangle = np.maximum(distances.mean(axis=1, keepdims=True) - distances, 0)
+        if self.contrast:
+            triangle *= deviations**self.contrast
         maps = triangle.reshape(n, rows, columns, -1)
         return window_means(maps, self.pool_grid, self.pool_width).reshape(n, -1)
 

@@ -121,7 +121,8 @@ def fit(args):
     rng = np.random.default_rng(0)
     windows = kmeans._patches(X)
     rows, ys, xs = (rng.integers(side, size=400_000) for side in windows.shape[:3])
-    patches = kmeans._whiten(kmeans._normalize(windows[rows, ys, xs].reshape(400_000, -1)))
+    patches, _ = kmeans._normalize(windows[rows, ys, xs].reshape(400_000, -1))
+    patches = kmeans._whiten(patches)
     mixture = GaussianMixture(
         64,
         covariance_type="spherical",
