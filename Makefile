@@ -9,6 +9,11 @@ RUFF = .venv/bin/ruff
 PYTEST = -m pytest --numprocesses auto --quiet --junitxml=.pytest-report.xml
 TEST_ENVIRONMENT = SCIPY_ARRAY_API=1 OMP_NUM_THREADS=1
 
+# Installs into an environment. uv takes half the time of pip. torch comes by pip, which finds a build for
+# the CPU where it was told of one.
+uv_install = $(1)/bin/python -m pip install --quiet --prefer-binary uv torch==2.13.0 && \
+	$(1)/bin/uv pip install --quiet --python $(1)/bin/python
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-lowest lint docs wheel clean
 
@@ -54,13 +59,10 @@ clean: ## remove the environments, caches and built files
 	rm -rf build dist docs/_build docs/api docs/auto_examples
 	find sklearn_calm tests docs -name __pycache__ -prune -exec rm -rf {} +
 
-# uv installs all else in half the time of pip. torch comes by pip, which finds a build for the CPU where
-# it was told of one.
 .venv/.stamp: pyproject.toml
 	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip install --quiet --prefer-binary uv torch==2.13.0
-	@.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[dev]'
+	@$(call uv_install,.venv) --editable '.[dev]'
 	@touch $@
 
 # This is the first command that a newcomer runs, so it installs the library and Matplotlib alone. Python
@@ -74,15 +76,13 @@ clean: ## remove the environments, caches and built files
 .venv-docs/.stamp: pyproject.toml
 	@echo "Creating .venv-docs ..."
 	@$(PYTHON) -m venv --clear .venv-docs
-	@.venv-docs/bin/python -m pip install --quiet --prefer-binary uv torch==2.13.0
-	@.venv-docs/bin/uv pip install --quiet --python .venv-docs/bin/python --editable '.[docs]'
+	@$(call uv_install,.venv-docs) --editable '.[docs]'
 	@touch $@
 
 # Matplotlib 3.9 calls names that pyparsing 3.3 deprecates, and the tests make warnings errors.
 .venv-lowest/.stamp: pyproject.toml
 	@echo "Creating .venv-lowest ..."
 	@$(LOWEST_PYTHON) -m venv --clear .venv-lowest
-	@.venv-lowest/bin/python -m pip install --quiet --prefer-binary uv torch==2.13.0
-	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+	@$(call uv_install,.venv-lowest) \
 		--resolution lowest-direct --editable '.[test]' 'pyparsing>=3.1,<3.3'
 	@touch $@

@@ -253,7 +253,7 @@ class ConvGMMFeatures(
         Mean log-likelihood per image in the last pass, before its M-step.
 
     lower_bounds_ : list of float
-        The same for each pass of the best start, or for the batch of each `partial_fit`.
+        Mean log-likelihood per image of each pass of the best start, or of each `partial_fit`.
 
     n_iter_ : int
         Number of passes of the best start, or of calls of `partial_fit`.

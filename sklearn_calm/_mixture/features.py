@@ -90,9 +90,8 @@ def averaged_maps(patches, layer, pooling, *, both=False, thresholds=None, contr
         cells = share_cells(pooling, layer.model.cells, patches.geometry.map_shape)
         return responsibilities(maps, cells)
     xp = array_namespace(maps)
-    weights = contrast_weights(patches, layer, contrast)
-    if weights is not None:
-        maps *= weights[..., None]
+    if contrast > 0:
+        maps *= contrast_weights(patches, layer, contrast)[..., None]
     zeros = xp.zeros_like(maps)
     if not both:
         return rectify(maps, zeros)
@@ -111,8 +110,6 @@ def tied_averages(maps, pooling, order):
 
 def contrast_weights(patches, layer, power):
     """What scores are multiplied by, from the contrast of patches (eq. 49): (rows, n, columns)."""
-    if power == 0:
-        return None
     mean = mean_contrast(layer.model.preprocessing.contrast_floor)
     return (patches.contrasts() / mean) ** power
 
@@ -138,9 +135,8 @@ def _rectified_features(patches, layer, pooler):
     else:
         whole = log_joint(patches, layer)
         maps = (whole[y : y + 1, ...] for y in range(n_rows))
-    weights = contrast_weights(patches, layer, pooler.contrast)
-    if weights is not None:
-        scale = scale * weights
+    if pooler.contrast > 0:
+        scale = scale * contrast_weights(patches, layer, pooler.contrast)
     return pool_rectified(maps, scale, pooler, patches.used)
 
 

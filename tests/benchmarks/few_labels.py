@@ -66,12 +66,13 @@ WIDE = {
     "pool_grid": 6,
     "pool_width": 0.6,
 }
+WITH_CONTRAST = {**WIDE, "pool_contrast": 0.5}
 LAYERS_OF_ROWS = {
     OURS_ALL: {},
     OURS_WIDE: WIDE,
     OURS_MIRRORED: WIDE,
-    OURS_CONTRAST: {**WIDE, "pool_contrast": 0.5},
-    OURS_BOTH: {**WIDE, "pool_contrast": 0.5},
+    OURS_CONTRAST: WITH_CONTRAST,
+    OURS_BOTH: WITH_CONTRAST,
 }
 # Of the other question: layers, and the numbers of images before all of them.
 LAYERS = [{"n_components": 64, "patch_size": 5}, {"n_components": 248, "patch_size": 6}]
