@@ -179,8 +179,8 @@ class ConvGMMFeatures(
         - array-like: kernels of the shape of `means_`, such as those of another fit.
 
     subsample : "auto" or int, default="auto"
-        Maximum number of patches that are fitted with ``assignment="patch"``. If there are more,
-        a random sample is fitted. "auto" is 400000, or fewer if patches are large.
+        Maximum number of patches that are fitted with ``assignment="patch"``: a random sample, if
+        there are more. "auto" is 250 for each component, from 20000 to 400000 in all.
 
     n_init : int, default=1
         Number of starts. The fit with the best objective is kept. More change accuracy little.
@@ -191,9 +191,9 @@ class ConvGMMFeatures(
     tol : "auto" or float, default="auto"
         EM stops when a pass gains less than this in log-likelihood per cell. 0 makes exactly
         `max_iter` passes. "auto" is 0.01, or the number of learned values over the number of
-        fitted patches, if a sample of patches is fitted and this is larger. If `tol` is not 0,
-        there are 2048 images or more, and no kernels are given, EM begins with a pass of stepwise
-        EM, which saves about ten passes. `lower_bounds_` does not include that pass.
+        patches if a sample of them is fitted and this is larger. If all of 2048 images or more are
+        fitted, `tol` is not 0 and no kernels are given, EM begins with a pass of stepwise EM, which
+        saves about ten passes. `lower_bounds_` does not include that pass.
 
     batch_size : int or "auto", default="auto"
         Images in a batch. Smaller batches need less memory. Results are equal up to rounding.

@@ -13,6 +13,7 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._batches import batch_size_of, workers_of
 from sklearn_calm._convolution.pooling import POOLINGS
 from sklearn_calm._mixture.history import SILENT, History
+from sklearn_calm._mixture.seeds import patches_to_fit
 from sklearn_calm._mixture.starting import patch_model, prepare, start
 from sklearn_calm._mixture.stepwise import stepwise_stage, stream_step
 from sklearn_calm._mixture.training import EM, Options, run
@@ -36,7 +37,7 @@ def fit(features, images, task, *, continued, stepwise):
     continued : bool
         Whether to go on from the last fit.
     stepwise : bool
-        Whether the stepwise stage comes before the passes.
+        Whether the stepwise stage may come before the passes.
     """
     rng = check_random_state(features.random_state)
     if continued:
@@ -59,7 +60,8 @@ def fit(features, images, task, *, continued, stepwise):
             prepared.cells_per_image,
             prepared.scale,
         ),
-        stepwise=stepwise,
+        # A sample is small: steps on parts of it would see too few patches for each component.
+        stepwise=stepwise and prepared.model is prepared.whole,
         observer=Printer(task) if features.verbose else task,
     )
     vars(features).update(task.attributes(best))
@@ -137,7 +139,7 @@ def prepare_images(features, images, rng, preprocessing=None):
         rng=rng,
         preprocessing=preprocessing,
         symmetry=check_symmetry(features.symmetry, images.geometry),
-        subsample=features.subsample,
+        max_patches=patches_to_fit(features.subsample, features.n_components),
     )
 
 

@@ -75,6 +75,16 @@ def test_the_stepwise_stage_is_a_task_before_the_passes(n_init):
 
 
 @needs_callbacks
+@pytest.mark.parametrize("subsample", [2500, 2600])
+def test_there_is_no_stage_where_a_sample_is_fitted(subsample):
+    X, recorder = make_images(4, n=2600, shape=(3, 3)), Recorder()
+    features = make(subsample=subsample, tol=0.05, padding=0).set_params(pool_grid=1)
+    features.set_callbacks(recorder).fit(X)
+    names = [entry[1] for entry in recorder.log if entry[0] == "begin"]
+    assert ("stepwise stage" in names) == (subsample == len(X))
+
+
+@needs_callbacks
 def test_there_is_no_stage_where_fit_goes_on():
     X = make_images(3, n=MANY)
     features = make_staged(warm_start=True, n_init=2, max_iter=100).fit(X)

@@ -14,8 +14,9 @@ from sklearn.utils import gen_batches
 
 from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 
-# Patches that a sample holds at most, and values: 128 MiB of float32.
-MAX_PATCHES = 400_000
+# Patches to fit for each component, in all at least and at most, and values: 128 MiB of float32.
+PATCHES_PER_COMPONENT = 250
+MIN_PATCHES, MAX_PATCHES = 20_000, 400_000
 MAX_VALUES = 2**25
 # Distances that are held at a time.
 HELD_DISTANCES = 2**22
@@ -34,17 +35,24 @@ class PatchSample(NamedTuple):
     complete: bool  # whether they are all there are
 
 
-def sample_patches(images, rng, max_patches="auto"):
+def patches_to_fit(subsample, n_components):
+    """Number of patches that are fitted at most, as the parameter of the estimator says."""
+    if subsample != "auto":
+        return subsample
+    return min(max(PATCHES_PER_COMPONENT * n_components, MIN_PATCHES), MAX_PATCHES)
+
+
+def sample_patches(images, rng, max_patches=None):
     """All patches of the images with their images' weights, or a random sample if they are many.
 
     Parameters
     ----------
     images : ImageSource
     rng : numpy.random.RandomState
-    max_patches : int or "auto"
-        "auto" is MAX_PATCHES. They have MAX_VALUES at most.
+    max_patches : int or None
+        None is MAX_PATCHES. They have MAX_VALUES at most.
     """
-    most = MAX_PATCHES if max_patches == "auto" else max_patches
+    most = MAX_PATCHES if max_patches is None else max_patches
     most = min(most, max(MAX_VALUES // images.geometry.patch_length, 1))
     complete = images.total_positions <= most
     if complete:

@@ -67,13 +67,13 @@ def prepare(
     rng,
     preprocessing=None,
     symmetry=NO_SYMMETRY,
-    subsample="auto",
+    max_patches=None,
 ):
     """Sample patches, and fit their preprocessing unless it is given.
 
-    Where patches are fitted, there are `subsample` of them at most.
+    Where patches are fitted, there are `max_patches` of them at most.
     """
-    sample = sample_patches(images, rng, subsample if assignment == "patch" else SEED_PATCHES)
+    sample = sample_patches(images, rng, max_patches if assignment == "patch" else SEED_PATCHES)
     precision = working_precision(
         own_means_filled(sample.patches), sample.weights, normalize=normalize
     )

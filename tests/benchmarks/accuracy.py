@@ -47,12 +47,13 @@ def boxes(n_components, **options):
 
 
 class TwoLayers(TransformerMixin, BaseEstimator):
-    """Smooth maps of one layer, their root, and a layer on them: 3968 features."""
+    """Smooth maps of one layer, their root, and a layer on them: 16 features for each kernel."""
 
     # Maps of so many images are in memory together, for the fit of the second layer.
     n_images = 20_000
 
-    def __init__(self, seed=0):
+    def __init__(self, n_components=248, seed=0):
+        self.n_components = n_components
         self.seed = seed
 
     def fit(self, X, y=None):
@@ -61,7 +62,7 @@ class TwoLayers(TransformerMixin, BaseEstimator):
         first = ConvGMMFeatures(
             **first, **smooth, reg_covar=0.3, flatten=False, random_state=self.seed
         )
-        second = {"n_components": 248, "patch_size": 3, "padding": 1, "reg_covar": 1.0}
+        second = {"n_components": self.n_components, "patch_size": 3, "padding": 1, "reg_covar": 1.0}
         second = ConvGMMFeatures(**second, **smooth, random_state=self.seed)
         self.layers_ = make_pipeline(first, FunctionTransformer(signed_root), second)
         self.layers_.fit(X[: self.n_images])
@@ -101,7 +102,9 @@ def settings():
                     400, patch_size=8, padding=2, normalize=None, reg_covar=1.0
                 ),
                 "ours, 200, 6 x 6, both": ours(200, **quarters),
+                "ours, 400, 6 x 6, both": ours(400, **quarters),
                 "ours, two layers": TwoLayers(),
+                "ours, two layers, 1000": TwoLayers(1000),
             },
         ),
         "fashion-10000": (
@@ -124,7 +127,9 @@ def settings():
                 **scattering,
                 "ours, 400, 6 x 6, boxes": boxes(400, patch_size=6, padding=2),
                 "ours, 200, 6 x 6, both": ours(200, **quarters),
+                "ours, 400, 6 x 6, both": ours(400, **quarters),
                 "ours, two layers": TwoLayers(),
+                "ours, two layers, 1000": TwoLayers(1000),
             },
         ),
         "cifar10": (

@@ -182,7 +182,7 @@ class Bench:
     def from_all(self, row, seed):
         """Features that know no labels, and those of the test images."""
         if row == OURS_DEEP:
-            features = TwoLayers(seed).fit(self.X)
+            features = TwoLayers(seed=seed).fit(self.X)
             return features, features.transform(self.X_test)
         if row in LAYERS_OF_ROWS:
             features = ConvGMMFeatures(**LAYERS_OF_ROWS[row], random_state=seed)

@@ -15,6 +15,7 @@ from sklearn_calm._mixture.seeds import (
     distinct,
     drawn_in,
     least_square_distances,
+    patches_to_fit,
     sample_patches,
     starting_means,
 )
@@ -84,6 +85,22 @@ def test_sample_is_bounded_in_patches_and_in_values(monkeypatch):
         "sklearn_calm._mixture.seeds.MAX_VALUES", 10 * problem.model.geometry.patch_length
     )
     assert len(sample_patches(problem.images, np.random.RandomState(0)).patches) == 10
+
+
+@pytest.mark.parametrize(
+    ("subsample", "n_components", "expected"),
+    [
+        ("auto", 1, 20_000),
+        ("auto", 80, 20_000),
+        ("auto", 81, 20_250),
+        ("auto", 1600, 400_000),
+        ("auto", 5000, 400_000),
+        (700, 81, 700),
+        (10**6, 1, 10**6),
+    ],
+)
+def test_more_components_are_fitted_to_more_patches(subsample, n_components, expected):
+    assert patches_to_fit(subsample, n_components) == expected
 
 
 # Equal patches
