@@ -31,7 +31,7 @@ from sklearn_calm._mixture.features import (
 from sklearn_calm._mixture.quantiles import even_levels, score_quantiles
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._state import fitted_parameters
-from sklearn_calm._validation import find_pooler, grid_or_name
+from sklearn_calm._validation import check_pool_contrast, find_pooler, grid_or_name
 
 
 def pooled_features(features, images):
@@ -145,6 +145,7 @@ def fitted_pooler(features, map_shape, thresholds=None):
     """What a fitted estimator pools maps of a shape by, with `thresholds_of` it to pool any."""
     symmetry, common = features._model.symmetry, features.image_shape_
     pooler = find_pooler(features, map_shape, symmetry, common)
+    check_pool_contrast(features, fitted=True)
     return pooler if thresholds is None else pooler._replace(thresholds=thresholds)
 
 

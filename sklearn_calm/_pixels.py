@@ -117,6 +117,7 @@ def _check_positions(features):
             'padding="same".'
         )
     check_pool_contrast(features)
+    check_pool_contrast(features, fitted=True)
     if pooling is None or not pooling.is_mean:
         raise ValueError(
             f"pooling={features.pooling!r} is no mean over positions, which transform_pixels "

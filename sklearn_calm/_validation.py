@@ -422,8 +422,11 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
     return Pooler(pooling, windows, both, symmetry, over, **parts)
 
 
-def check_pool_contrast(estimator):
-    """Raise an error if scores cannot be multiplied by the contrast of patches."""
+def check_pool_contrast(estimator, *, fitted=False):
+    """Raise an error if scores cannot be multiplied by the contrast of patches.
+
+    A fitted model needs patches that were normalised when it was fitted.
+    """
     if estimator.pool_contrast == 0:
         return
     pooling = POOLINGS.get(estimator.pooling)
@@ -433,10 +436,10 @@ def check_pool_contrast(estimator):
             "scores that are cut off at zero can be multiplied by a contrast. Set pool_contrast=0, "
             'or pooling="triangle".'
         )
-    if estimator.normalize is None:
+    if (estimator.contrast_floor_ if fitted else estimator.normalize) is None:
         raise ValueError(
             f"pool_contrast={estimator.pool_contrast!r} with normalize=None: scores of patches "
-            "that are not normalised hold the contrast already. Set pool_contrast=0, or "
+            "that are not normalised hold the contrast already. Set pool_contrast=0, or fit with "
             'normalize="contrast".'
         )
 

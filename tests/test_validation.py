@@ -326,7 +326,7 @@ def test_only_triangles_have_two_polarities(pooling, method):
     [
         ({"pooling": "mean"}, 'or pooling="triangle"'),
         ({"pooling": None}, 'or pooling="triangle"'),
-        ({"normalize": None}, 'or normalize="contrast"'),
+        ({"normalize": None}, 'or fit with normalize="contrast"'),
     ],
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "transform_pixels"])
@@ -339,6 +339,15 @@ def test_only_triangles_of_normalised_patches_are_multiplied_by_contrast(options
         ValueError, match=all_of("pool_contrast=0.5", "Set pool_contrast=0", advice)
     ):
         getattr(model, method)(X)
+
+
+@pytest.mark.parametrize("method", ["transform", "transform_pixels"])
+def test_a_model_that_was_fitted_without_contrast_has_none_to_multiply_by(method):
+    model = small(padding="same", normalize=None).fit(X)
+    model.set_params(normalize="contrast", pool_contrast=0.5)
+    with pytest.raises(ValueError, match='or fit with normalize="contrast"'):
+        getattr(model, method)(X)
+    assert np.isfinite(getattr(model.fit(X), method)(X)).all()
 
 
 def test_unknown_pooling_set_on_a_fitted_model():

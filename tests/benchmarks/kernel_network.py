@@ -42,7 +42,8 @@ class KernelLayer(TransformerMixin, BaseEstimator):
 
     The paper's layer has all options at their defaults. `ridge` is that of the whitening, relative
     to the mean variance, and None does not whiten; patches are whitened and have the mean of each
-    channel subtracted in a first layer only. Without `exponential`, answers are the positive parts
+    channel subtracted in a first layer only. Without `channel_means`, one mean of all channels is
+    subtracted there. Without `exponential`, answers are the positive parts
     of the cosines, which are not decorrelated.
     """
 
@@ -54,6 +55,7 @@ class KernelLayer(TransformerMixin, BaseEstimator):
         lengths=True,
         exponential=True,
         decorrelate=True,
+        channel_means=True,
         seed=0,
     ):
         self.n_filters = n_filters
@@ -62,6 +64,7 @@ class KernelLayer(TransformerMixin, BaseEstimator):
         self.lengths = lengths
         self.exponential = exponential
         self.decorrelate = decorrelate
+        self.channel_means = channel_means
         self.seed = seed
 
     def fit(self, X, y=None):
@@ -94,7 +97,8 @@ class KernelLayer(TransformerMixin, BaseEstimator):
         X = np.pad(X.astype(np.float32), [(0, 0), (1, 1), (1, 1), (0, 0)])
         windows = sliding_window_view(X, (SIZE, SIZE), axis=(1, 2))
         if self.ridge is not None:
-            windows = windows - windows.mean(axis=(4, 5), keepdims=True)
+            axes = (4, 5) if self.channel_means else (3, 4, 5)
+            windows = windows - windows.mean(axis=axes, keepdims=True)
         return windows.reshape(*windows.shape[:3], -1)
 
     def _whitening(self, patches):

@@ -129,6 +129,7 @@ def wide_rows(padding, seed):
         "400, 4 x 4, then 711 of 2 x 2": deep(711),
         "one layer, 256, 3 x 3, Gaussian, padded": ours(256, 3, **{**windows(0.5), "padding": 2}),
         "kernel network, 64 and 256": KernelNetwork(64, 256, seed=seed),
+        "kernel network, 256 and 1024": KernelNetwork(256, 1024, seed=seed),
         "one layer, 1600, 3 x 3": ours(1600, 3),
         "400, 4 x 4, then 1600 of 2 x 2": deep(1600),
     }
@@ -174,12 +175,16 @@ def rows(padding, seed):
             second(990, pool_grid=2, reg_covar=10.0, pooling="tempered", **windows(0.5)),
         ),
         "one layer, 256, 3 x 3, Gaussian, padded": ours(256, **wide, pool_grid=3, **windows(0.5)),
+        "the same, contrast": ours(256, **wide, pool_grid=3, **windows(0.5), pool_contrast=0.5),
         "kernel network, 64 and 256": KernelNetwork(64, 256, seed=seed),
         "kernel network, not decorrelated": KernelNetwork(64, 256, seed=seed, decorrelate=False),
         "kernel network, positive cosines": KernelNetwork(64, 256, seed=seed, exponential=False),
         "kernel network, lengths left out": KernelNetwork(64, 256, seed=seed, lengths=False),
+        "kernel network, one mean of channels": KernelNetwork(
+            64, 256, seed=seed, channel_means=False
+        ),
         "64 of a kernel network, 256 of ours": KernelNetwork(
-            64, 256, seed=seed, second=second(256, **smooth, pooling="triangle")
+            64, 256, seed=seed, second=second(256, **smooth, pool_contrast=1)
         ),
         "100, 8 x 8, then 248 of 3 x 3": make_pipeline(maps(8), second(248)),
         "the same, reg_covar=1": make_pipeline(maps(8), second(248, reg_covar=1.0)),
