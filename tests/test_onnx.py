@@ -216,7 +216,9 @@ def test_a_whole_pipeline(dtype, normalize, pooling):
     ).fit(X, y)
     labels, probabilities = outputs(to_onnx(model, X, options={"zipmap": False}), X)
     assert_array_equal(labels, model.predict(X))
-    assert_allclose(probabilities, model.predict_proba(X), rtol=1e-4, atol=1e-5)
+    # A score that ties with its threshold, up to rounding, may be counted or not.
+    atol = 1e-2 if pooling == "proportion" else 1e-5
+    assert_allclose(probabilities, model.predict_proba(X), rtol=1e-4, atol=atol)
 
 
 def test_a_search_over_pipelines():
