@@ -27,6 +27,9 @@ from sklearn_calm._validation import (
     check_weights,
 )
 
+# Scores of so many components and positions are computed in less time than threads take to start.
+WORTH_THREADS = 2**21
+
 
 def check_images(features, X, *, reset=False, sample_weight=None, method=None):
     """Read X as images of an estimator.
@@ -145,7 +148,9 @@ def set_image_shape(features, common):
 
 def workers_of(features, images):
     """Threads over batches; other libraries than NumPy share work out by themselves."""
-    return Workers(features.n_jobs if images.placement.is_numpy else 1)
+    few = images.total_positions * features.n_components < WORTH_THREADS
+    alone = not images.placement.is_numpy or (features.n_jobs is None and few)
+    return Workers(1 if alone else features.n_jobs)
 
 
 def map_parts(features, images, step, parts, name):

@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -28,6 +29,7 @@ from _models import (
     small,
 )
 from sklearn_calm import ConvGMMFeatures
+from sklearn_calm._batches import check_images, workers_of
 from sklearn_calm._convolution.windows import WINDOWS
 
 # What must not change the result
@@ -35,7 +37,8 @@ from sklearn_calm._convolution.windows import WINDOWS
 
 @assignments
 @pytest.mark.parametrize("batch_size", [1, 7, 30, "auto"])
-def test_any_number_of_jobs_gives_the_same_bits(assignment, batch_size):
+def test_any_number_of_jobs_gives_the_same_bits(assignment, batch_size, monkeypatch):
+    monkeypatch.setattr("sklearn_calm._batches.WORTH_THREADS", 0)
     X = make_images(10)
     options = {"assignment": assignment, "batch_size": batch_size, "pooling": "logsumexp"}
     serial = small(**options, n_jobs=1).fit(X)
@@ -44,6 +47,17 @@ def test_any_number_of_jobs_gives_the_same_bits(assignment, batch_size):
         assert_same_model(model, serial)
         assert_array_equal(model.transform(X), serial.transform(X))
         assert_array_equal(model.score_samples(X), serial.score_samples(X))
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "worth", "expected"), [(None, 1, 3), (None, 10**9, 1), (2, 10**9, 2), (1, 1, 1)]
+)
+def test_few_scores_need_no_threads_unless_they_are_asked_for(n_jobs, worth, expected, monkeypatch):
+    monkeypatch.setattr("sklearn_calm._batches.WORTH_THREADS", worth)
+    X, model = make_images(12), small(n_jobs=n_jobs)
+    images = check_images(model, X, reset=True)
+    with parallel_config("threading", n_jobs=3):
+        assert workers_of(model, images).n_jobs == expected
 
 
 @assignments

@@ -62,8 +62,8 @@ class TwoLayers(TransformerMixin, BaseEstimator):
         first = ConvGMMFeatures(
             **first, **smooth, reg_covar=0.3, flatten=False, random_state=self.seed
         )
-        second = {"n_components": self.n_components, "patch_size": 3, "padding": 1, "reg_covar": 1.0}
-        second = ConvGMMFeatures(**second, **smooth, random_state=self.seed)
+        second = {"patch_size": 3, "padding": 1, "reg_covar": 1.0, "random_state": self.seed}
+        second = ConvGMMFeatures(self.n_components, **second, **smooth)
         self.layers_ = make_pipeline(first, FunctionTransformer(signed_root), second)
         self.layers_.fit(X[: self.n_images])
         return self
