@@ -180,7 +180,7 @@ class ConvGMMFeatures(
 
     subsample : "auto" or int, default="auto"
         Maximum number of patches that are fitted with ``assignment="patch"``: a random sample, if
-        there are more. "auto" is 250 for each component, from 20000 to 400000 in all.
+        there are more. "auto" is 250 for each component, from 20000 to 200000 in all.
 
     n_init : int, default=1
         Number of starts. The fit with the best objective is kept. More change accuracy little.

@@ -16,7 +16,7 @@ from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 
 # Patches to fit for each component, in all at least and at most, and values: 128 MiB of float32.
 PATCHES_PER_COMPONENT = 250
-MIN_PATCHES, MAX_PATCHES = 20_000, 400_000
+MIN_PATCHES, MAX_PATCHES = 20_000, 200_000
 MAX_VALUES = 2**25
 # Distances that are held at a time.
 HELD_DISTANCES = 2**22

@@ -271,10 +271,12 @@ def many(args):
     boxes = {"patch_size": 6, "padding": 0, "pool_grid": 2, "pool_window": "box"}
     layers = {
         "ours, defaults": ours(1600, **boxes),
-        "ours, tol=1": ours(1600, **boxes, tol=1),
-        "MiniBatchKMeans, batch_size=1024": KMeansFeatures(1600, pool_grid=2, batch_size=1024),
-        "MiniBatchKMeans, batch_size=4096": KMeansFeatures(1600, pool_grid=2),
+        "ours, 400000 patches": ours(1600, **boxes, subsample=400_000),
     }
+    for n_patches, batch_size in ((200_000, 1024), (400_000, 1024), (400_000, 4096)):
+        layers[f"MiniBatchKMeans, {n_patches} patches, {batch_size} a batch"] = KMeansFeatures(
+            1600, pool_grid=2, n_patches=n_patches, batch_size=batch_size
+        )
     fits = {name: partial(layer.fit, X) for name, layer in layers.items()}
     seconds = compare(fits, args.repeat, time.process_time)
     report("CIFAR-10, 1600 kernels of 6 x 6, processor time", seconds)
