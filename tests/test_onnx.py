@@ -216,9 +216,14 @@ def test_a_whole_pipeline(dtype, normalize, pooling):
     ).fit(X, y)
     labels, probabilities = outputs(to_onnx(model, X, options={"zipmap": False}), X)
     assert_array_equal(labels, model.predict(X))
-    # A score that ties with its threshold, up to rounding, may be counted or not.
-    atol = 1e-2 if pooling == "proportion" else 1e-5
-    assert_allclose(probabilities, model.predict_proba(X), rtol=1e-4, atol=atol)
+    expected = model.predict_proba(X)
+    if pooling == "proportion":
+        # A score that ties with its threshold, up to rounding, is counted or not in a few images.
+        same = np.isclose(probabilities, expected, rtol=1e-4, atol=1e-5).all(axis=1)
+        assert np.count_nonzero(~same) <= 2
+        assert_allclose(probabilities[~same], expected[~same], atol=1e-2)
+        probabilities, expected = probabilities[same], expected[same]
+    assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_search_over_pipelines():

@@ -48,6 +48,7 @@ from sklearn_calm._arrays.scratch import Scratch
 from sklearn_calm._batches import batch_size_of
 from sklearn_calm._images.reader import Images
 from sklearn_calm._mixture.model import log_joint
+from sklearn_calm._mixture.seeds import patches_to_fit
 
 # Images, shape, patch size, options: as in the paper, and with the defaults.
 PAPER_LIKE = {"assignment": "image", "normalize": None, "whiten": False, "pooling": "logsumexp"}
@@ -115,7 +116,7 @@ def limits(args):
 
 
 # Patches that a default fit of 64 kernels takes.
-N_DEFAULT = 20_000
+N_DEFAULT = patches_to_fit("auto", 64)
 
 
 def fit(args):
