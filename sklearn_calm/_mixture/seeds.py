@@ -8,7 +8,6 @@ before anything is drawn, patches are sorted and equal ones are joined.
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import gen_batches
 
@@ -120,7 +119,7 @@ def starting_means(init, sample, preprocessing, n_components, rng, symmetry=NO_S
         return np.asarray(init, dtype=np.float64)
     if init == "random":
         return rng.standard_normal((n_components, sample.patches.shape[1]))
-    most = max(10_000, 20 * n_components)
+    most = max(10_000, 10 * n_components)
     patches, weights = symmetry.canonical(sample.patches), sample.weights
     if sample.complete:
         patches, weights = distinct(patches, weights)
@@ -146,6 +145,9 @@ def choose_seeds(points, weights, n_seeds, rng):
     To choose each seed takes a product with all points. In groups, the time grows in proportion to
     the number of seeds, and the points of a group fit the cache.
     """
+    # Here, as processes that only transform need not wait for it.
+    from sklearn.cluster import kmeans_plusplus
+
     n_groups = n_seeds // SEEDS_TOGETHER if len(points) >= LEAST_PATCHES * n_seeds else 1
     if n_groups < 2:
         return kmeans_plusplus(points, n_seeds, sample_weight=weights, random_state=rng)[1]

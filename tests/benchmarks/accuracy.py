@@ -128,6 +128,7 @@ def settings():
                 "ours, 400, 6 x 6, boxes": boxes(400, patch_size=6, padding=2),
                 "ours, 200, 6 x 6, both": ours(200, **quarters),
                 "ours, 400, 6 x 6, both": ours(400, **quarters),
+                "the same, mirrored": Mirrored(ours(400, **quarters)),
                 "ours, two layers": TwoLayers(),
                 "ours, two layers, 1000": TwoLayers(1000),
             },
@@ -155,6 +156,9 @@ def settings():
                 "ours, 1600, 6 x 6, 3 x 3, Gaussian": ours(1600, **thirds, **smooth),
                 "ours, 1600, 6 x 6, 3 x 3, both": ours(1600, **thirds, **smooth, polarity="both"),
                 "the same, mirrored": Mirrored(ours(1600, **thirds, **smooth, polarity="both")),
+                "the same, mirrored, contrast": Mirrored(
+                    ours(1600, **thirds, **smooth, polarity="both", pool_contrast=0.5)
+                ),
             },
         ),
         "digits": (
