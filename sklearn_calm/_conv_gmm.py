@@ -24,7 +24,7 @@ from sklearn_calm._sklearn import (
     validate_parameters,
 )
 from sklearn_calm._state import PlainStateMixin, kept_on_error
-from sklearn_calm._validation import check_container
+from sklearn_calm._validation import ImageTagsMixin, check_container
 
 
 class ConvGMMFeatures(
@@ -33,15 +33,15 @@ class ConvGMMFeatures(
     CallbackSupportMixin,
     DocumentationLinkMixin,
     PlainStateMixin,
+    ImageTagsMixin,
     TransformerMixin,
     BaseEstimator,
 ):
     """Convolution layer learned from unlabelled images by expectation-maximisation.
 
-    The model of an image, or of each cell of it, is one patch of a Gaussian mixture at an unknown
-    position, and background noise everywhere else. The E-step of EM is then a convolution, and the
-    M-step uses the posterior map as a convolution filter. The features are pooled log posteriors
-    [1]_.
+    An image, or each cell of it, is modelled as one patch of a Gaussian mixture at an unknown
+    position, and background noise elsewhere. The E-step of EM is then a convolution, and the M-step
+    uses the posterior map as a convolution filter. The features are pooled log posteriors [1]_.
 
     Parameters
     ----------
@@ -50,23 +50,21 @@ class ConvGMMFeatures(
 
     patch_size : int or tuple (height, width), default=5
         Size of a kernel. An int gives a square kernel and is clipped to the image. A pair must fit
-        the padded image. Sizes 4 to 7 perform about equally. Use a larger size, such as the 20 of
-        the paper, if each kernel should show a whole object.
+        the padded image. Sizes from 5 to 7 perform about equally. Use a larger one, such as the 20
+        of the paper, if each kernel should show a whole object.
 
     stride : int or tuple (vertical, horizontal), default=1
         Step between patches. With 2, `transform` takes a quarter of the time; accuracy is lower.
 
     dilation : int or tuple (vertical, horizontal), default=1
-        Step between the pixels of a patch. With 2, a patch takes every second pixel, so that it
-        reaches about twice as far at the same cost. An int `patch_size` is clipped so that patches
-        fit the image.
+        Step between the pixels of a patch. With 2, a patch takes every second pixel, and reaches
+        about twice as far at the same cost.
 
     padding : "auto", "same", int or tuple (vertical, horizontal), default="auto"
         Number of pixels that are added on each side of the image. "auto" adds half a patch with
         ``assignment="patch"``, which gives better accuracy, and nothing otherwise. "same" always
         adds half a patch, so that maps have the size of the image, divided by `stride` and rounded
-        up; of an even size, it adds one pixel less above and to the left. An int is clipped to one
-        less than the patch size, so that every patch contains pixels of the image.
+        up. An int is clipped to one less than the patch size.
 
     padding_mode : {"auto", "constant", "edge", "reflect"}, default="auto"
         Values of the padding. "constant" adds zeros, as in the paper. "edge" repeats the pixels of
@@ -74,16 +72,15 @@ class ConvGMMFeatures(
         is "constant" if `padding` is a number or a pair of numbers, and "reflect" otherwise.
 
     image_shape : "auto", (height, width) or (height, width, n_channels), default="auto"
-        Shape of one image, for flat rows. "auto" reads rows of square length as square grey images
-        and any other row as a signal, an image of height 1. `fit` warns where such a reading looks
-        odd; a shape given here does not warn. None as height or width allows any, as (None, None,
-        3) for colour images and (1, None) for signals; "auto" does so for lists of several sizes.
+        Shape of one image, for flat rows, signals and images of any size. "auto" reads rows of
+        square length as square grey images and any other row as a signal, an image of height 1,
+        and `fit` warns if that looks wrong. None as height or width allows any, as (None, None, 3)
+        for colour images and (1, None) for signals; "auto" does so for lists of several sizes.
 
     assignment : {"image", "patch"} or tuple (rows, columns), default="patch"
         Cells of an image. Each cell contains one patch of the mixture.
 
-        - "patch": every position is a cell. This is an ordinary Gaussian mixture of all patches.
-          It gives the best features and is fastest.
+        - "patch": every position is a cell: a Gaussian mixture of all patches. Best and fastest.
         - "image": the image is one cell, as in the paper. Use it to find one object per image.
         - (rows, columns): a grid of cells.
 
@@ -100,17 +97,16 @@ class ConvGMMFeatures(
     symmetry : None, {"mirror", "rotation", "sign"} or tuple of these, default=None
         Transformations under which a kernel may appear: "mirror", mirrored left to right, or
         reversed if images are signals; "rotation", turned by 0, 90, 180 or 270 degrees; "sign",
-        negated. Several names stand for all their combinations, such as the eight of the square.
-        The layer applies each kernel under each transformation, and takes as much more time.
+        negated. Several names stand for all their combinations. Time grows with their number.
 
     reg_covar : float, default=0.1
         Ridge that is added to the covariance before whitening, relative to the mean variance. Use
-        0.3 for hundreds of components, 1 for pen strokes, large patches and noisy images, and 10
-        for a second layer. With a small ridge, whitening amplifies noise.
+        0.3 for hundreds of components, 1 for pen strokes, large patches and noisy images, and 1 to
+        10 for a second layer. With a small ridge, whitening amplifies noise.
 
     noise_variance : "auto" or float, default="auto"
         Variance of the noise. "auto" learns it. A float keeps it fixed; the paper uses 1.0. A
-        smaller variance makes responsibilities harder. It changes "triangle" features little.
+        smaller variance makes responsibilities closer to 0 or 1.
 
     learn_weights : bool, default=True
         Whether to learn the weights of the components. False keeps them uniform, as in the paper.
@@ -122,7 +118,7 @@ class ConvGMMFeatures(
         positions at which it is above each of `n_thresholds` thresholds; "tempered", the mean of
         responsibilities whose log joint is divided by the values of a patch, which makes them soft;
         "triangle", the mean of what lies above the mean of all components. "triangle" does best in
-        a first layer under a linear classifier, "tempered" in a second, "proportion" for signals.
+        a linear classifier; "tempered" suits a second layer on small maps, "proportion" signals.
         None returns the maps, (n, rows, columns, n_components), as images for a next layer.
 
     n_thresholds : int, default=8
@@ -131,23 +127,22 @@ class ConvGMMFeatures(
 
     pool_grid : int or tuple (rows, columns), default=4
         Grid of regions. An int is square, and clipped to the map; a pair must fit the map. Lower
-        it where things may lie anywhere in the image, or for fewer features; for textures 1.
+        it where things may lie anywhere in the image, or for fewer features. Use 1 for textures.
 
     pool_window : {"auto", "box", "gaussian"}, default="auto"
         Weights of the positions of a region. "box" counts the positions inside the region.
         "gaussian" weighs all positions by a Gaussian about the middle of the region, so that
-        regions overlap; it gives better accuracy. "auto" is "box" for "logsumexp" and "max", and
-        "gaussian" otherwise. "max" accepts "box" only.
+        regions overlap; accuracy is better. "auto" is "box" for "logsumexp" and "max", which
+        accepts no other, and "gaussian" otherwise.
 
     pool_width : float, default=0.6
         Standard deviation of a Gaussian window, in units of the height of a region vertically and
-        of its width horizontally. Values from 0.4 to 0.9 perform about equally.
+        of its width horizontally. Values from 0.5 to 0.8 perform about equally.
 
     pool_symmetry : {"image", "region"} or None, default="image"
         How features of the transformations of a kernel become one. "image" transforms the grid
         as the kernel: features of a turned image are those of the image. "region" pools within
-        each region: they are those of the turned regions. None keeps a feature of each
-        transformation. With ``pooling=None`` both are pooled position by position.
+        each region. None keeps a feature of each transformation.
 
     pool_contrast : float, default=0.0
         Power of the contrast of a patch that its scores are multiplied by. 0 leaves them as they
@@ -155,8 +150,8 @@ class ConvGMMFeatures(
 
     polarity : {"positive", "both"}, default="positive"
         Which scores become features with ``pooling="triangle"``: "positive", those above the mean
-        of all components; "both", also those below it, in as many features again. They are about as
-        accurate as twice as many components, in less time. Other poolings take "positive" only.
+        of all components; "both", also those below it, in as many features again, which are about
+        as accurate as those of twice as many components. Other poolings take "positive" only.
 
     flatten : bool, default=True
         Whether features are rows, for a classifier. False keeps them as pooled maps, of shape
@@ -168,7 +163,7 @@ class ConvGMMFeatures(
         pools from what is there; a region of which nothing is there has NaN as features.
 
     min_observed : float, default=0.1
-        Share of a patch that must be there with ``missing_values="ignore"``. Others do not count.
+        Share of its values that must be there for a patch to be used, with missing values.
 
     init_params : {"k-means++", "random_from_data", "random"} or array-like, default="k-means++"
         Starting kernels. With `whiten=True`, chosen patches are moved towards the mean patch.
@@ -180,20 +175,19 @@ class ConvGMMFeatures(
 
     subsample : "auto" or int, default="auto"
         Maximum number of patches that are fitted with ``assignment="patch"``: a random sample, if
-        there are more. "auto" is 250 for each component, from 20000 to 200000 in all.
+        there are more. "auto" is 250 for each component, from 20000 to 200000 in all. There are
+        never more than 2**25 values: 49710 patches of 15 x 15 x 3.
 
     n_init : int, default=1
         Number of starts. The fit with the best objective is kept. More change accuracy little.
 
     max_iter : int, default=100
-        Maximum number of EM passes. Accuracy rarely improves after about ten passes.
+        Maximum number of EM passes. Accuracy rarely improves after about four passes.
 
     tol : "auto" or float, default="auto"
         EM stops when a pass gains less than this in log-likelihood per cell. 0 makes exactly
         `max_iter` passes. "auto" is 0.01, or the number of learned values over the number of
-        patches if a sample of them is fitted and this is larger. If all of 2048 images or more are
-        fitted, `tol` is not 0 and no kernels are given, EM begins with a pass of stepwise EM, which
-        saves about ten passes. `lower_bounds_` does not include that pass.
+        patches if a sample of them is fitted and this is larger.
 
     batch_size : int or "auto", default="auto"
         Images in a batch. Smaller batches need less memory. Results are equal up to rounding.
@@ -208,15 +202,13 @@ class ConvGMMFeatures(
         Whether `fit` continues from the parameters and the preprocessing of the last fit.
 
     n_jobs : int or None, default=None
-        Number of threads over batches. None uses as many as BLAS would, unless a
-        :func:`joblib.parallel_config` asks for more than one. The number does not change results,
-        and has no effect for torch and CuPy.
+        Number of threads over batches. None uses as many as BLAS would, or as
+        :func:`joblib.parallel_config` asks for. Results are equal. Not used by torch and CuPy.
 
     backend : str, default="auto"
-        Library that computes: "numpy", "torch" or "cupy". A device may follow the name of torch or
-        CuPy, as in "torch:cuda:1", "torch:cpu" or "cupy:0"; without a device, torch uses a GPU if
-        there is one. "auto" uses the library and device of X. Results always have the library and
-        device of X.
+        Library that computes: "numpy", "torch" or "cupy", and a device of the latter two, as in
+        "torch:cuda:1", "torch:cpu" or "cupy:0"; without a device, torch uses a GPU if there is one.
+        "auto" uses the library and device of X. Results always have those of X.
 
     random_state : int, RandomState instance or None, default=None
         Generator for sampled patches and starting kernels. Pass an int for reproducible results.
@@ -246,8 +238,7 @@ class ConvGMMFeatures(
         Bias of the convolution layer.
 
     contrast_floor_ : float or None
-        Variance that is added to that of a patch before the square root, which is the standard
-        deviation that contrast normalisation divides by. None without contrast normalisation.
+        Variance that contrast normalisation adds to that of a patch. None without normalisation.
 
     lower_bound_ : float
         Mean log-likelihood per image in the last pass, before its M-step.
@@ -385,12 +376,15 @@ class ConvGMMFeatures(
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the kernels.
 
+        If all patches of 2048 images or more are fitted, EM begins with a pass of stepwise EM,
+        unless `tol` is 0 or kernels are given. `lower_bounds_` does not include that pass.
+
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
             Images. Flat rows are read according to `image_shape`. X is read batch by batch and
-            never copied as a whole. If ``assignment="patch"``, a list may hold images of several
-            sizes, or signals of several lengths. Each position counts once.
+            never copied as a whole. With ``assignment="patch"``, a list may hold images of several
+            sizes. Each position counts once.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
@@ -405,6 +399,10 @@ class ConvGMMFeatures(
         ------
         ValueError
             If the images and the parameters do not fit together. The model is left unchanged.
+        TypeError
+            If X is no array of images, such as a loader, a path or a sparse matrix.
+        ImportError
+            If the library that `backend` names is not installed.
         """
         continued = self.warm_start and hasattr(self, "means_")
         # Kernels that were learned or given are better than what one step would make of them.
@@ -439,8 +437,8 @@ class ConvGMMFeatures(
 
         Raises
         ------
-        ValueError
-            If the batch does not fit the model. The model is left unchanged.
+        ValueError, TypeError, ImportError
+            As for `fit`, or if the batch does not fit the model, which is left unchanged.
         """
         with kept_on_error(self):
             first = not hasattr(self, "means_")
@@ -459,12 +457,17 @@ class ConvGMMFeatures(
         Returns
         -------
         features : array of shape (n, grid rows * grid columns * n_components)
-            Ordered as `get_feature_names_out` says; twice as many with ``polarity="both"``, and one
-            for each transformation with ``pool_symmetry=None``, and for each threshold. With
-            ``pooling=None`` the maps, (n, rows, columns, n_components), a list of them for several
-            sizes; with ``flatten=False`` the pooled maps, (n, grid rows, grid columns,
-            n_components). float64 if X is float64 or holds integers of 32 bits or more, else
-            float32; library and device are those of X.
+            Ordered as `get_feature_names_out` says. ``polarity="both"`` doubles the number of
+            columns, ``pool_symmetry=None`` multiplies it by the number of transformations, and
+            ``pooling="proportion"`` by `n_thresholds`. With ``pooling=None`` the maps, (n, rows,
+            columns, n_components), a list of them for several sizes; with ``flatten=False`` the
+            pooled maps, (n, grid rows, grid columns, n_components). float64 if X is float64 or
+            holds integers of 32 bits or more, else float32; library and device are those of X.
+
+        Raises
+        ------
+        ValueError
+            If the images, or parameters that were changed since, do not fit the model.
         """
         check_is_fitted(self)
         # Pooling may be changed on a fitted model, so it is checked here as well as in fit.
@@ -485,15 +488,12 @@ class ConvGMMFeatures(
         names : ndarray of str objects
             "convgmmfeatures_row0_column1_component2" and so on. "_transformation0", and then
             "_positive" or "_threshold0", may follow.
+
+        Raises
+        ------
+        ValueError
+            If the features are maps, which have no names.
         """
         check_is_fitted(self)
         check_input_features(self, input_features)
         return feature_names(self)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.three_d_array = True
-        tags.array_api_support = True
-        tags.input_tags.allow_nan = self.missing_values == "ignore"
-        return tags

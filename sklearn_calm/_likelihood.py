@@ -24,12 +24,17 @@ class LikelihoodMixin:
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted.
+            Images of the shape that was fitted. If that is any shape, also a list of images.
 
         Returns
         -------
         log_likelihood : array of shape (n,)
             In nats, float64; of the library and on the device of X.
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the model.
         """
         check_is_fitted(self)
         return log_likelihoods(self, check_images(self, X, method="score_samples"))
@@ -45,13 +50,19 @@ class LikelihoodMixin:
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted.
+            Images of the shape that was fitted. If that is any shape, also a list of images.
 
         Returns
         -------
-        log_likelihood : array of shape (n, cell rows, cell columns)
-            In nats, float64; of the library and on the device of X. With
-            ``missing_values="ignore"`` it is NaN where too much is missing, and the others add up.
+        log_likelihood : array of shape (n, cell rows, cell columns), or list of such arrays
+            In nats, float64; of the library and on the device of X. A list for a list of images.
+            With ``missing_values="ignore"`` it is NaN where too much is missing, and the others add
+            up.
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the model.
 
         Examples
         --------
@@ -78,7 +89,7 @@ class LikelihoodMixin:
         Parameters
         ----------
         X : array-like of shape (n, height, width[, n_channels]) or (n, n_features)
-            Images of the shape that was fitted.
+            Images of the shape that was fitted. If that is any shape, also a list of images.
         y : Ignored
             For the scikit-learn interface.
         sample_weight : array-like of shape (n,) or None, default=None
@@ -88,6 +99,11 @@ class LikelihoodMixin:
         -------
         log_likelihood : float
             In nats.
+
+        Raises
+        ------
+        ValueError
+            If the images or the weights do not fit the model or each other.
         """
         scores = to_numpy(self.score_samples(X))
         if sample_weight is not None:

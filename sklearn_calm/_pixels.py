@@ -49,8 +49,9 @@ class PixelFeaturesMixin:
         about the pixel. Only tiles that hold chosen pixels are read and computed. So a few pixels
         of a large photograph need little time and memory.
 
-        It needs ``stride=1`` and ``padding="same"``, so that each position is a pixel, and
-        ``pooling`` "triangle", "tempered", "proportion", or "mean" with ``assignment="patch"``.
+        It needs ``stride=1`` and maps of the size of the image, so that each position is a pixel:
+        ``padding="same"``, or "auto" with an odd patch size. It needs ``pooling`` "triangle",
+        "tempered", "proportion", or "mean" with ``assignment="patch"``.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ def _check_positions(features):
     if pooling is None or not pooling.is_mean:
         raise ValueError(
             f"pooling={features.pooling!r} is no mean over positions, which transform_pixels "
-            'weighs by smooth windows. Set pooling="triangle" or "tempered".'
+            'weighs by smooth windows. Set pooling="triangle", "tempered", "proportion" or "mean".'
         )
     if pooling.shares == "cell" and features.assignment != "patch":
         raise ValueError(

@@ -31,7 +31,13 @@ from sklearn_calm._sklearn import (
     validate_parameters,
 )
 from sklearn_calm._state import kept_on_error
-from sklearn_calm._validation import check_array, check_container, check_grid, check_shape
+from sklearn_calm._validation import (
+    ImageTagsMixin,
+    check_array,
+    check_container,
+    check_grid,
+    check_shape,
+)
 
 # Images of more bytes than this are read band by band of their rows.
 BAND_BYTES = 2**24
@@ -39,13 +45,14 @@ BAND_BYTES = 2**24
 VALUES_HELD = 8
 
 
-class RegionMoments(DocumentationLinkMixin, TransformerMixin, BaseEstimator):
+class RegionMoments(DocumentationLinkMixin, ImageTagsMixin, TransformerMixin, BaseEstimator):
     """Mean and standard deviation of the pixels of each region, for each channel.
 
-    Contrast normalisation takes the mean and the deviation of a patch away, so the features of
-    :class:`ConvGMMFeatures` hardly say how bright or how colourful an image is. Where this matters,
-    join both with a :class:`~sklearn.pipeline.FeatureUnion`. The regions and their windows are
-    those that pool the features of the layer, over the pixels of the image. Nothing is learned.
+    Contrast normalisation takes the mean and the standard deviation of a patch away, so the
+    features of :class:`ConvGMMFeatures` hardly say how bright or how colourful an image is. Where
+    this matters, join both with a :class:`~sklearn.pipeline.FeatureUnion`. The regions and their
+    windows are those that pool the features of the layer, over the pixels of the image. Nothing is
+    learned.
 
     Parameters
     ----------
@@ -163,6 +170,11 @@ class RegionMoments(DocumentationLinkMixin, TransformerMixin, BaseEstimator):
             Of each region the means of all channels first, then their standard deviations. float64
             for images of float64 and of integers of 32 bits or more, else float32; of the library
             and on the device of X.
+
+        Raises
+        ------
+        ValueError
+            If the images, or parameters that were changed since, do not fit together.
         """
         check_is_fitted(self)
         validate_parameters(self)
@@ -203,14 +215,6 @@ class RegionMoments(DocumentationLinkMixin, TransformerMixin, BaseEstimator):
         # Pickles load where the library of the images of the fit is not installed.
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_fitted_on"}
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.three_d_array = True
-        tags.array_api_support = True
-        tags.input_tags.allow_nan = self.missing_values == "ignore"
-        return tags
 
     def _check_images(self, X, *, reset=False):
         """Read X as images, whose positions are their pixels."""

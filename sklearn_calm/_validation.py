@@ -375,8 +375,9 @@ def check_grid(name, grid, map_shape, common=None):
         grid = _clipped(grid, [None if side is None else length for length, side in fixed])
     grid = _pair(name, grid, 1)
     if any(parts > side for parts, side in zip(grid, map_shape, strict=True)):
+        parts = "regions" if name == "pool_grid" else "cells"
         raise ValueError(
-            f"{name}={grid} has more cells than the map of positions, {map_shape}. Choose a "
+            f"{name}={grid} has more {parts} than the map of positions, {map_shape}. Choose a "
             "coarser grid, a smaller patch_size or stride, or more padding."
         )
     return grid
@@ -447,3 +448,15 @@ def check_pool_contrast(estimator, *, fitted=False):
 def grid_or_name(assignment):
     """A named assignment as it is, a grid as a tuple."""
     return assignment if isinstance(assignment, str) else tuple(assignment)
+
+
+class ImageTagsMixin:
+    """Tells scikit-learn what transformers of images take and give."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.three_d_array = True
+        tags.array_api_support = True
+        tags.input_tags.allow_nan = self.missing_values == "ignore"
+        return tags

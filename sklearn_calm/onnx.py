@@ -59,16 +59,16 @@ def to_onnx(
     and whose other parts skl2onnx converts. skl2onnx itself is left as it was;
     `register` is for code that calls skl2onnx directly.
 
-    What the graph gives equals `transform` to rounding. It computes in float32 even where images,
-    and therefore features, are float64: ONNX Runtime has no other convolution. It takes any number
-    of images but none, of the layout and dtype of `X`. It does not look for NaN or infinity, which
-    spoil the features of their image.
+    The output of the graph equals that of `transform` up to rounding. It computes in float32 even
+    where images, and therefore features, are float64: ONNX Runtime has no other convolution. It
+    takes one image or more, of the layout and dtype of `X`. It does not look for NaN or infinity,
+    which spoil the features of their image.
 
     Parameters
     ----------
     model : estimator
-        A fitted model. Its parameters must be those of the fit; only `pooling`, `pool_grid`,
-        `pool_window`, `pool_width`, `polarity` and `flatten` may have been changed since.
+        A fitted model. Its parameters must be those of the fit; only `pooling`, `n_thresholds`,
+        `polarity`, `flatten` and those that begin with `pool_` may have been changed since.
     X : array-like of shape (n, height, width[, n_channels]) or (n, n_features), or None
         Images as the graph will be given them; only the shape and dtype of the first are read.
     initial_types : list of tuples or None, default=None

@@ -397,7 +397,7 @@ def test_pooling_may_be_changed_after_the_fit_to_what_there_is():
     model = fitted(X, patch_size=3)
     with pytest.raises(ValueError, match="The 'pooling' parameter"):
         to_onnx(model.set_params(pooling="median"), X)
-    with pytest.raises(ValueError, match="more cells than the map"):
+    with pytest.raises(ValueError, match="more regions than the map"):
         to_onnx(model.set_params(pooling="max", pool_grid=(5, 5)), X)
 
 

@@ -208,7 +208,7 @@ def test_images_of_several_sizes_are_as_each_alone(window, dtype):
     assert moments.image_shape_ == (None, None, 3)
     assert len(moments.get_feature_names_out()) == found.shape[1]
     assert not hasattr(moments, "n_features_in_")
-    with pytest.raises(ValueError, match="more cells than the map"):
+    with pytest.raises(ValueError, match="more regions than the map"):
         moments.fit([*images, images[0][:3]])
 
 
@@ -291,7 +291,7 @@ def test_a_fit_that_fails_changes_nothing(fitted):
     if fitted:
         moments.fit(make_images(0, shape=(9, 9)))
     before = copy.deepcopy(moments.__getstate__())
-    with pytest.raises(ValueError, match="has more cells than the map"):
+    with pytest.raises(ValueError, match="has more regions than the map"):
         moments.fit(make_images(0))
     with pytest.raises(ValueError, match="without pixels"):
         moments.set_params(pool_grid=2).fit(make_images(0)[:, :, :, :0])

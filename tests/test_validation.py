@@ -71,7 +71,7 @@ BAD_SIZES = [
     bad("cells_of_floats", ("assignment=(1.0, 2)", "ints >= 1"), assignment=(1.0, 2)),
     bad(
         "pool_grid_too_fine",
-        ("pool_grid=(5, 5)", "more cells than the map of positions, (4, 4)", "coarser grid"),
+        ("pool_grid=(5, 5)", "more regions than the map of positions, (4, 4)", "coarser grid"),
         pool_grid=(5, 5),
     ),
     bad("pool_grid_zero", ("pool_grid=(2, 0)", "ints >= 1"), pool_grid=(2, 0)),

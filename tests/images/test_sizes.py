@@ -305,7 +305,7 @@ def test_other_images_are_refused():
     with pytest.raises(ValueError, match=r"X\[2\] of shape \(3, 9\) is too small: pool_grid="):
         model.transform([*X[:2], X[0][:3]])
     assert model.score_samples([*X[:2], X[0][:3]]).shape == (3,)
-    with pytest.raises(ValueError, match="more cells than the map"):
+    with pytest.raises(ValueError, match="more regions than the map"):
         model.transform(X[0][np.newaxis, :3])
     with pytest.raises(ValueError, match="holds no patch"):
         model.score_samples(X[0][np.newaxis, :2])
