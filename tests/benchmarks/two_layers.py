@@ -23,7 +23,7 @@ import numpy as np
 from accuracy import load
 from kernel_network import KernelNetwork
 from linear import NormalEquations, climb, signed_root, standardized
-from peers import KMeansFeatures
+from peers import KMeansFeatures, Mirrored
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
@@ -130,6 +130,7 @@ def wide_rows(padding, seed):
         "one layer, 256, 3 x 3, Gaussian, padded": ours(256, 3, **{**windows(0.5), "padding": 2}),
         "kernel network, 64 and 256": KernelNetwork(64, 256, seed=seed),
         "kernel network, 256 and 1024": KernelNetwork(256, 1024, seed=seed),
+        "kernel network, mirrored": Mirrored(KernelNetwork(256, 1024, seed=seed)),
         "one layer, 1600, 3 x 3": ours(1600, 3),
         "400, 4 x 4, then 1600 of 2 x 2": deep(1600),
     }
