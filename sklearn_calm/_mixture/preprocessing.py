@@ -15,6 +15,8 @@ from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 
 # The variance that is added to that of every patch, as a share of the mean variance of a patch.
 CONTRAST_FLOOR = 0.01
+# Images that should be constant differ by so many units in the last place of their values.
+NOISE_UNITS = 16
 # Number of values that are cast to float64 at a time.
 PART_VALUES = 2**16
 # Where the contrast floor, or that share of the mean square of raw patches, is below this, float32
@@ -120,10 +122,14 @@ def normalize_contrast(patches, floor):
 
 
 def _centred(patches):
+    return patches - _means(patches)
+
+
+def _means(patches):
     means = patches.mean(axis=1, keepdims=True)
     if np.isnan(means).any():
         means = np.nanmean(patches, axis=1, keepdims=True)
-    return patches - means
+    return means
 
 
 def _mean_squares(patches):
@@ -134,17 +140,20 @@ def _mean_squares(patches):
 
 
 def contrast_floor(patches, weights, *, centre=True):
-    """The variance added to every patch's own: CONTRAST_FLOOR of the mean one.
+    """The variance added to every patch's own: CONTRAST_FLOOR of the mean one (eq. 10).
 
     Without `centre` the same share of the mean square.
     """
-    variance = square = 0.0
+    mean = variance = square = 0.0
     for part, share in _parts(patches, weights / weights.sum()):
+        mean += share @ _means(part)[:, 0]
         variance += share @ _mean_squares(_centred(part) if centre else part)
         square += share @ _mean_squares(part)
-    # Constant images have no contrast but rounding errors, which must not be amplified.
-    rounding = np.finfo(np.float32).eps * square
-    return float(CONTRAST_FLOOR * variance) if variance > rounding else 1.0
+    # Rounding errors must not be amplified: those of the values, and those of a variance that is
+    # the difference of two squares, of images less their mean.
+    eps = np.finfo(patches.dtype).eps
+    rounding = (NOISE_UNITS * eps) ** 2 * square + eps * max(square - mean**2, 0.0)
+    return float(max(CONTRAST_FLOOR * variance, rounding)) or 1.0
 
 
 def mean_contrast(floor):

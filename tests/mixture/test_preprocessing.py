@@ -171,3 +171,36 @@ def test_what_is_not_asked_for_is_not_done():
     white = fit_preprocessing(patches, weights, normalize=None, whiten=True, reg_covar=0.1)
     assert white.contrast_floor is None
     assert not white.is_identity
+
+
+@seeds
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_does_not_change_the_floor(seed, dtype):
+    rng = np.random.default_rng(seed)
+    patches, weights = make_patches(rng)
+    patches = np.round(patches * 2**6) / 2**6  # so that float32 holds them with the constant
+    floor = contrast_floor(patches.astype(dtype), weights)
+    for constant in (1e3, -1e5):
+        moved = (patches + constant).astype(dtype)
+        assert contrast_floor(moved, weights) == pytest.approx(floor, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_constant_patches_have_no_contrast(dtype, unit):
+    rng = np.random.default_rng(4)
+    patches = np.full((30, 6), 0.1 * unit, dtype)
+    rounding = rng.integers(-2, 3, size=patches.shape) * np.spacing(patches)
+    for some in (patches, (patches + rounding).astype(dtype)):
+        floor = contrast_floor(some, np.ones(30))
+        assert np.abs(normalize_contrast(some, floor)).max() < 0.3
+        assert floor == pytest.approx((16 * np.finfo(dtype).eps * 0.1 * unit) ** 2, rel=1e-3)
+    assert contrast_floor(np.zeros((3, 6), dtype), np.ones(3)) == 1
+
+
+def test_values_far_apart_have_a_floor_above_rounding_errors():
+    patches = np.repeat([[0.0], [1e6]], 5, axis=1).astype(np.float32)
+    patches[:, 0] += 0.125
+    floor = contrast_floor(patches, np.ones(2))
+    assert floor == pytest.approx(np.finfo(np.float32).eps * 0.25e12, rel=1e-3)
+    assert contrast_floor(patches.astype(np.float64), np.ones(2)) < 1e-3
