@@ -11,6 +11,8 @@ COLOUR_SHARE = 0.3
 COLOUR_DEVIATIONS = 7
 # Height of a drawn signal, as a share of its length.
 SIGNAL_HEIGHT = 0.5
+# Brightness of pixels that are missing.
+MISSING_GREY = 0.5
 
 
 def are_signals(pictures):
@@ -26,13 +28,19 @@ def tile_shape(pictures):
 
 def limits(images):
     """Values of black and of white: 0 and 255 for uint8, else the least and the greatest."""
+    if images.dtype == np.uint8:
+        return 0.0, 255.0
+    known = images[images == images]
     # As floats: the difference of two small integers may overflow, and bools have none.
-    return (0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
 
 
 def scaled(pictures, limits):
-    """Pictures between 0 and 1, on one scale for all."""
-    return np.clip(_between(_visible(np.asarray(pictures, dtype=float)), *limits), 0, 1)
+    """Pictures between 0 and 1, on one scale for all. Missing pixels are grey."""
+    pictures = _visible(np.asarray(pictures, dtype=float))
+    drawn = np.clip(_between(pictures, *limits), 0, 1)
+    # A line has a gap instead.
+    return drawn if are_signals(pictures) else np.where(np.isnan(drawn), MISSING_GREY, drawn)
 
 
 def stretched(pictures, limits=None):
@@ -40,9 +48,15 @@ def stretched(pictures, limits=None):
 
     Colour is the difference of a channel from the mean of the channels. It has one scale for all
     pictures, given by `limits` or by the range of all: if each picture had its own, pale pictures
-    would look as vivid as the most colourful.
+    would look as vivid as the most colourful. Missing pixels are grey.
     """
     pictures = _visible(np.asarray(pictures, dtype=float))
+    missing = np.isnan(pictures)
+    if missing.any():
+        known = np.where(missing, 0, pictures).sum(axis=(1, 2, 3), keepdims=True)
+        means = known / np.maximum((~missing).sum(axis=(1, 2, 3), keepdims=True), 1)
+        filled = stretched(np.where(missing, means, pictures), limits)
+        return np.where(missing, MISSING_GREY, filled)
     if pictures.shape[-1] != 3 or are_signals(pictures):
         low, high = pictures.min(), pictures.max()
         least = GREY_SHARE * np.ptp(pictures, axis=(1, 2, 3)).max()

@@ -141,9 +141,12 @@ class ScoreMapDisplay:
         """
         images, maps = to_numpy(self.images), np.asarray(to_numpy(self.score_map), float)
         images = scaled(images, limits(images))
-        low = maps.min() if vmin is None else vmin
-        high = np.median(maps) if vmax is None else vmax
+        known = maps[~np.isnan(maps)]
+        known = known if known.size else np.zeros(1)
+        low = known.min() if vmin is None else vmin
+        high = np.median(known) if vmax is None else vmax
         strengths = np.clip((high - maps) / (high - low if high > low else 1), 0, 1)
+        strengths[np.isnan(maps)] = 0  # where too much is missing there is nothing to tell
         (height, width), picture, overlay = panel_boxes(images, self.extent)
         self.ax_ = canvas(ax, len(maps) * height, 2 * width, images)
         backdrops = images if are_signals(images) else DIMMED * images.mean(axis=3, keepdims=True)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from _drawing import drawn
 from sklearn_calm.plotting import KernelDisplay, TopPatchesDisplay
-from sklearn_calm.plotting._pictures import limits, stretched
+from sklearn_calm.plotting._pictures import limits, scaled, stretched
 
 
 def test_shared_scale_keeps_the_contrast_between_kernels():
@@ -99,3 +100,17 @@ def test_one_bright_pixel_does_not_dull_all_colours():
 def test_a_constant_picture_in_colour_is_drawn():
     for value in (0, 1, -1):
         assert np.isfinite(stretched(np.full((2, 3, 3, 3), value))).all()
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("draw", [stretched, lambda pictures: scaled(pictures, limits(pictures))])
+def test_missing_pixels_are_grey_and_change_no_other(draw, n_channels):
+    pictures = np.random.default_rng(5).uniform(size=(3, 4, 5, n_channels))
+    pictures[0, 0, 0], pictures[0, 0, 1] = 0, 1
+    gapped = pictures.copy()
+    gapped[1, 2:, 2:] = np.nan
+    drawn, whole = draw(gapped), draw(pictures)
+    assert_array_equal(drawn[1, 2:, 2:], 0.5)
+    assert not np.isnan(drawn).any()
+    if n_channels == 1:
+        assert_allclose(drawn[0], whole[0])

@@ -86,3 +86,20 @@ def test_signals():
     ax = ScoreMapDisplay.from_estimator(model, X[:3]).ax_
     assert len(ax.get_lines()) == 6
     assert len(ax.get_images()) == 3
+
+
+def test_images_that_miss_values_are_drawn():
+    model = fitted(shape=(8, 8), missing_values="ignore")
+    X = images(2, shape=(8, 8), seed=1).astype(float)
+    plain = ScoreMapDisplay.from_estimator(model, X).plot()
+    X[0, :5, :5] = np.nan
+    display = ScoreMapDisplay.from_estimator(model, X).plot()
+    assert np.isnan(display.score_map).any()
+    for panel in display.ax_.images:
+        assert not np.isnan(np.asarray(panel.get_array(), float)).any()
+    # The image that misses nothing keeps its structure.
+    assert np.ptp(display.ax_.images[-2].get_array()) > 0
+    assert len(display.ax_.images) == len(plain.ax_.images)
+    everything = X.copy()
+    everything[:] = np.nan
+    ScoreMapDisplay.from_estimator(model, everything).plot()
