@@ -343,9 +343,8 @@ def _planted_positions(rng, n_samples, assignment, geometry):
 
 def _sides(name, values, lengths, expected):
     """Check a tuple of one of these lengths of ints of 1 or more."""
-    if len(values) not in lengths or any(
-        not isinstance(side, numbers.Integral) or side < 1 for side in values
-    ):
+    known = isinstance(values, tuple | list) and len(values) in lengths
+    if not known or any(not isinstance(side, numbers.Integral) or side < 1 for side in values):
         raise ValueError(f"{name}={values!r}: expected {expected}, ints >= 1.")
     return tuple(int(side) for side in values)
 

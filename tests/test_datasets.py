@@ -464,3 +464,8 @@ def test_parts_are_joined_in_a_file(tmp_path):
         assert not X.flags.writeable
         assert_allclose(X, np.concatenate(parts) / 255, atol=3e-4)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shape_that_is_a_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"image_shape=96: expected \(height, width, n_channels\)"):
+        load_stl10(tmp_path, image_shape=96)

@@ -156,13 +156,11 @@ class BlockImages(ImageSource):
         pick, tasks = _dask().delayed(_part_patches, pure=False), []
         for group in groups:
             at = image_rows[group], rows[group], columns[group]
-            starts = [int(places[places >= 0].min()) for places in at]
-            parts = tuple(
-                slice(a, int(places.max()) + 1) for a, places in zip(starts, at, strict=True)
-            )
+            parts = tuple(map(_span, at))
             (part,) = self.X[parts].rechunk(-1).to_delayed().ravel()
             within = [
-                np.where(places < 0, -1, places - a) for a, places in zip(starts, at, strict=True)
+                np.where(places < 0, -1, places - part.start)
+                for part, places in zip(parts, at, strict=True)
             ]
             tasks.append(pick(part, *within, self.geometry, self.dtype, at[0]))
         patches = np.empty((len(image_rows), self.geometry.patch_length), self.dtype)
@@ -264,3 +262,9 @@ def _block_patches(images, image_rows, positions):
 
 def _statistics(images, image_rows, step, batch_size, merge):
     return images.map_reduce(step, merge, Workers(1), batch_size, image_rows)
+
+
+def _span(places):
+    """From the first to the last of the pixels at places; the first, of nothing but padding."""
+    inside = places[places >= 0]
+    return slice(int(inside.min()), int(inside.max()) + 1) if inside.size else slice(0, 1)

@@ -159,6 +159,8 @@ def _odd_rows(images, shape):
 
 def _odd_square(images, n, side):
     rows = _some_rows(images)
+    if not rows.size:
+        return None
     repeats = _autocorrelation(rows)
     ordered = np.abs(repeats[1 : side // 2 + 1]).max() > LEAST_ORDER + 4 / math.sqrt(rows.size)
     if not ordered or _peaks(repeats, side):

@@ -136,3 +136,28 @@ def test_likelihoods_of_larger_cells_are_those_of_whole_images():
         with pytest.warns(UserWarning, match="cut images of shape"):
             found = getattr(model, method)(D)
         assert_allclose(found.compute(), getattr(model, method)(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk", "options"),
+    [
+        ((30, 30), 5, {"patch_size": 3, "dilation": 2, "stride": 5}),
+        ((30, 30), 10, {"patch_size": 3, "dilation": 2, "stride": 10}),
+        ((7, 7), 3, {"patch_size": 5, "stride": 3}),
+    ],
+)
+def test_parts_of_one_position_have_the_likelihood_of_a_patch(shape, chunk, options):
+    X = images(3, 6, shape)
+    model = small(**options, **RAW, padding=0, pool_grid=1).fit(X)
+    cut = da.from_array(X, chunks=(6, chunk, chunk))
+    assert_allclose(model.score_samples(cut).compute(), model.score_samples(X), rtol=1e-10)
+    assert_allclose(model.score_map(cut).compute(), model.score_map(X), rtol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+@pytest.mark.parametrize("n_images", [1, 4])
+def test_patches_that_lie_in_the_padding_alone(mode, n_images):
+    X = images(4, 12, (24, 24))
+    options = {"padding": (9, 9), "padding_mode": mode, "patch_size": 3, "subsample": 200}
+    model = small(**options, n_components=4).fit(da.from_array(X, chunks=(n_images, 6, 12)))
+    assert_allclose(model.means_, small(**options, n_components=4).fit(X).means_, rtol=1e-6)

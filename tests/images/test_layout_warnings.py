@@ -10,6 +10,7 @@ from scipy import signal
 from sklearn.datasets import load_digits, load_sample_image
 
 from _models import small
+from sklearn_calm import ConvGMMFeatures
 
 RNG = np.random.default_rng(0)
 T = np.arange(484)
@@ -162,3 +163,17 @@ def test_grey_images_in_channels_first_that_are_not_square_warn():
     X = crops(32)[:, :28, :20].mean(axis=-1)[:, np.newaxis]
     assert layout_warnings(X)
     assert not layout_warnings(np.random.default_rng(0).random(X.shape))
+
+
+@pytest.mark.parametrize("missing_values", ["error", "ignore"])
+@pytest.mark.parametrize("length", [64, 192])
+def test_rows_that_all_miss_a_value_are_read_all_the_same(missing_values, length):
+    X = np.random.default_rng(0).random((20, length))
+    X[:, 0] = np.nan
+    model = ConvGMMFeatures(2, missing_values=missing_values, random_state=0, max_iter=1, tol=0)
+    if missing_values == "ignore":
+        assert model.fit(X).transform(X).shape[0] == 20
+        assert model.partial_fit(X).n_samples_seen_ == 40
+    else:
+        with pytest.raises(ValueError, match="contains NaN"):
+            model.fit(X)
