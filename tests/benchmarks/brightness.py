@@ -81,7 +81,7 @@ def main():
         for row, features in rows(options, X.shape[3] if X.ndim == 4 else 1).items():
             found = [accuracies(features, train, test, seed) for seed in range(args.draws)]
             cells = np.array([each for _, each in found])
-            columns = zip(cells.mean(axis=0), cells.std(axis=0), strict=True)
+            columns = zip(cells.mean(axis=0), cells.std(axis=0, ddof=1), strict=True)
             cells = "".join(f"{mean:8.1f} ± {spread:3.1f}" for mean, spread in columns)
             print(f"  {row:36}{found[0][0]:9}{cells}", flush=True)
 

@@ -102,7 +102,7 @@ def compare_shares_observed(images, labels, n_draws):
             for j, observed in enumerate(SHARES_OBSERVED):
                 print(
                     f"{kind} {share:.0%}, min_observed={observed}: {np.mean(found, axis=0)[j]:.1f},"
-                    f" {gains[:, j].mean():+.1f} ± {gains[:, j].std():.1f}",
+                    f" {gains[:, j].mean():+.1f} ± {gains[:, j].std(ddof=1):.1f}",
                     flush=True,
                 )
 

@@ -129,7 +129,7 @@ def main():
     for name, method in METHODS.items():
         rows = np.array([run(method, seed) for seed in range(args.draws)])
         linear, forest = (
-            f"{accuracies.mean():9.1f} ± {accuracies.std():4.1f}" for accuracies in rows.T[:2]
+            f"{accuracies.mean():9.1f} ± {accuracies.std(ddof=1):4.1f}" for accuracies in rows.T[:2]
         )
         seconds, n_columns = np.median(rows[:, 2:], axis=0)
         most = peak(partial(method, mosaic(0)[0]))

@@ -77,7 +77,7 @@ def main():
         print(f"\n{title + ', labels of each class':38}{N_LABELS:>14}{'all':>14}")
         for row, parts in ROWS.items():
             found = np.array([accuracies(parts, X, y, seed) for seed in range(args.draws)])
-            columns = zip(found.mean(axis=0), found.std(axis=0), strict=True)
+            columns = zip(found.mean(axis=0), found.std(axis=0, ddof=1), strict=True)
             cells = "".join(f"{mean:8.1f} ± {spread:3.1f}" for mean, spread in columns)
             print(f"  {row:36}{cells}", flush=True)
 

@@ -58,7 +58,7 @@ def print_head(title, numbers):
 
 def print_row(name, n_features, cells):
     """Mean and deviation of the percentages of each cell."""
-    cells = "".join(f"{np.mean(found):8.1f} ± {np.std(found):3.1f}" for found in cells)
+    cells = "".join(f"{np.mean(found):8.1f} ± {np.std(found, ddof=1):3.1f}" for found in cells)
     print(f"  {name:44}{n_features:9}{cells}", flush=True)
 
 

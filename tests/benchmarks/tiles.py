@@ -424,8 +424,8 @@ def main():
         seeds.append(figures(method, images, kinds, blocks, seed))
     for method, seeds in found.items():
         means = np.mean(seeds, axis=1)
-        spread = " ".join(f"{deviation:.3f}" for deviation in np.std(seeds, axis=0))
-        report(method, np.mean(seeds, axis=0), f"± {spread} mean {means.std():.3f}")
+        spread = " ".join(f"{deviation:.3f}" for deviation in np.std(seeds, axis=0, ddof=1))
+        report(method, np.mean(seeds, axis=0), f"± {spread} mean {means.std(ddof=1):.3f}")
 
 
 if __name__ == "__main__":
