@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from joblib import effective_n_jobs
 
 from sklearn_calm._arrays.execution import Workers
 from sklearn_calm._arrays.namespace import find_placement, is_dask, to_numpy
@@ -27,8 +28,8 @@ from sklearn_calm._validation import (
     check_weights,
 )
 
-# Scores of so many components and positions are computed in less time than threads take to start.
-WORTH_THREADS = 2**21
+# Scores that take so many products are computed in less time than threads take to start.
+WORTH_THREADS = 2**26
 
 
 def check_images(features, X, *, reset=False, sample_weight=None, method=None):
@@ -57,7 +58,8 @@ def check_images(features, X, *, reset=False, sample_weight=None, method=None):
         images.X = whole_images(X)
     if reset:
         n_positions = images.total_positions
-        check_n_positions(len(images), n_positions, features.n_components, features.subsample)
+        subsample = features.subsample if features.assignment == "patch" else "auto"
+        check_n_positions(len(images), n_positions, features.n_components, subsample)
         warn_of_layout(images, features.image_shape, stacklevel=4)
         set_image_shape(features, common)
     if reset and not (features.warm_start and hasattr(features, "means_")):
@@ -78,13 +80,15 @@ def _takes_parts(features, images, *, reset, method):
     if method == "transform":
         return pools_parts(features)
     # A fit samples patches, and the likelihood is a sum over patches.
-    return features.assignment == "patch" and (reset or method is not None)
+    if reset:
+        return features.assignment == "patch"
+    return method is not None and features._model.cells.of_positions
 
 
 def pools_parts(features):
     """Whether features of parts of an image make those of all of it, or its maps do."""
     pooling = POOLINGS.get(features.pooling)
-    return pooling is None or pooling.shares != "cell" or features.assignment == "patch"
+    return pooling is None or pooling.shares != "cell" or features._model.cells.of_positions
 
 
 def missing_of(features):
@@ -148,7 +152,8 @@ def set_image_shape(features, common):
 
 def workers_of(features, images):
     """Threads over batches; other libraries than NumPy share work out by themselves."""
-    few = images.total_positions * features.n_components < WORTH_THREADS
+    n_scores = images.total_positions * features.n_components
+    few = n_scores * images.geometry.patch_length < WORTH_THREADS and effective_n_jobs(None) == 1
     alone = not images.placement.is_numpy or (features.n_jobs is None and few)
     return Workers(1 if alone else features.n_jobs)
 
@@ -182,13 +187,14 @@ def map_batches(features, step, images, dtype, *, by_row=False):
     return results
 
 
-def map_sizes(features, step, images, dtype, *, by_row=False):
+def map_sizes(features, step, images, dtype, *, by_row=False, maps=False):
     """Results of step(images of one size) for all batches of images of several sizes, in order.
 
     Returns
     -------
     results : ndarray of shape (n, ...), or list of ndarrays
-        A list where the results of the images have several shapes.
+        A list of maps, even where their sizes happen to be equal: a next layer would take an array
+        for images of one size.
     """
     n_components = features.conv_bias_.shape[0]
     batches = []
@@ -201,8 +207,7 @@ def map_sizes(features, step, images, dtype, *, by_row=False):
     for image_rows, block in zip(batches, blocks, strict=True):
         for row, result in zip(image_rows, to_numpy(block), strict=True):
             results[row] = result.astype(dtype, copy=False)
-    one_shape = len({result.shape for result in results}) == 1
-    return np.stack(results) if one_shape else results
+    return results if maps else np.stack(results)
 
 
 def map_blocks(features, method, images, shape, dtype=None):

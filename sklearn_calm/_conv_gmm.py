@@ -407,7 +407,7 @@ class ConvGMMFeatures(
         continued = self.warm_start and hasattr(self, "means_")
         # Kernels that were learned or given are better than what one step would make of them.
         stepwise = self.tol != 0 and not continued and isinstance(self.init_params, str)
-        n_starts = 1 if continued else self.n_init
+        n_starts = 1 if continued or not isinstance(self.init_params, str) else self.n_init
         # Outside, as scikit-learn keeps in the estimator which callbacks it is to tear down.
         task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)
         with kept_on_error(self):

@@ -82,6 +82,7 @@ def partial_fit(features, images, *, first):
     else:
         assignment, symmetry = grid_or_name(features.assignment), features._model.symmetry
         model = patch_model(images.geometry, assignment, known, symmetry, images.missing)
+        _check_same_cells(features, model)
     to_fit, model_to_fit, patches_per_image = images, model, 1.0
     if images.several_sizes:
         to_fit, model_to_fit, patches_per_image = prepared.images, prepared.model, prepared.scale
@@ -99,6 +100,16 @@ def partial_fit(features, images, *, first):
     if first:
         warn_of_zeros(features)
     vars(features).update(stream_attributes(None if first else features, step, model, images))
+
+
+def _check_same_cells(features, model):
+    """Whether the batches of a stream have one assignment, as their statistics are added up."""
+    known = features._model
+    if model.geometry == known.geometry and model.cells != known.cells:
+        raise ValueError(
+            f"assignment={features.assignment!r}; the stream was begun with another one. Restore "
+            "it, or start anew from a clone."
+        )
 
 
 @single_threaded_blas()
@@ -160,7 +171,8 @@ def starting_parameters(features, prepared, geometry, rng, continued=False, n_st
         return
     init = check_init(features.init_params, features.n_components, geometry)
     options = (features.n_components, init, features.noise_variance, rng)
-    for _ in range(n_starts or features.n_init):
+    n_init = features.n_init if isinstance(init, str) else 1  # given kernels start alike
+    for _ in range(n_starts or n_init):
         yield start(prepared.sample, prepared.model, *options)
 
 

@@ -20,6 +20,7 @@ from sklearn_calm._convolution.pooling import POOLINGS, pool_symmetry
 from sklearn_calm._images.blocks import BlockImages, cuts_images, map_images
 from sklearn_calm._images.chunks import map_chunks
 from sklearn_calm._images.reader import Images
+from sklearn_calm._images.sizes import resized
 from sklearn_calm._images.tiles import read_tile
 from sklearn_calm._mixture.features import (
     batch_features,
@@ -31,7 +32,12 @@ from sklearn_calm._mixture.features import (
 from sklearn_calm._mixture.quantiles import even_levels, score_quantiles
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._state import fitted_parameters
-from sklearn_calm._validation import check_pool_contrast, find_pooler, grid_or_name
+from sklearn_calm._validation import (
+    check_geometry,
+    check_pool_contrast,
+    check_symmetry,
+    find_pooler,
+)
 
 
 def pooled_features(features, images):
@@ -124,12 +130,13 @@ def _features_of_sizes(features, images):
 
     def step(some):
         layer, pooler = prepared(some.geometry)
-        found = batch_features(slice(None), some, layer, pooler)
+        found = batch_features(slice(None), some, layer, pooler, order=tied_order(features))
         shape = features_shape(features, pooler, some.geometry.map_shape)
         return array_namespace(found).reshape(found, (len(some), *shape))
 
     by_row = pools_by_row(*prepared(images.geometry))
-    return map_sizes(features, step, images, images.home.dtype, by_row=by_row)
+    maps = features.pooling is None
+    return map_sizes(features, step, images, images.home.dtype, by_row=by_row, maps=maps)
 
 
 def model_at(features, geometry):
@@ -137,8 +144,31 @@ def model_at(features, geometry):
     model, missing = features._model, missing_of(features)
     if geometry == model.geometry:
         return model._replace(min_observed=missing and missing.min_observed)
-    assignment = grid_or_name(features.assignment)
-    return patch_model(geometry, assignment, model.preprocessing, model.symmetry, missing)
+    # Images have several sizes only where every position is a cell.
+    return patch_model(geometry, "patch", model.preprocessing, model.symmetry, missing)
+
+
+def fitted_geometry(features, image_shape):
+    """Derive the geometry of a fitted estimator from its parameters."""
+    n_components, *kernel_shape = features.means_.shape
+    geometry = check_geometry(image_shape, features, features.image_shape_)
+    if (features.n_components, *geometry.kernel_shape) != (n_components, *kernel_shape):
+        raise ValueError(
+            f"The parameters ask for kernels of shape {geometry.kernel_shape}, "
+            f"{features.n_components} of them; the model was fitted to {n_components} of "
+            f"{tuple(kernel_shape)}. Restore them, or fit anew."
+        )
+    if check_symmetry(features.symmetry, geometry) != features._model.symmetry:
+        raise ValueError(
+            f"symmetry={features.symmetry!r}; the model was fitted with "
+            f"symmetry={features._model.symmetry.names or None}. Restore it, or fit anew."
+        )
+    if geometry != resized(features._model.geometry, image_shape):
+        raise ValueError(
+            "stride, dilation, padding, padding_mode or assignment were changed after the fit: "
+            "they ask for other patches than transform takes. Restore them, or fit anew."
+        )
+    return geometry
 
 
 def fitted_pooler(features, map_shape, thresholds=None):
@@ -218,6 +248,7 @@ def _map_scores(features, batch_scores, images):
             lambda some: step(slice(None), some, prepared(some.geometry)),
             images,
             np.float64,
+            maps=batch_scores is batch_score_maps,
         )
     step = partial(step, some=images, layer=prepared(images.geometry))
     return map_batches(features, step, images, np.float64)

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_calm._arrays.namespace import to_numpy
 from sklearn_calm._batches import check_images
 from sklearn_calm._inference import log_likelihoods, score_maps
+from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import check_weights
 
 
@@ -37,6 +38,7 @@ class LikelihoodMixin:
             If the images do not fit the model.
         """
         check_is_fitted(self)
+        validate_parameters(self)
         return log_likelihoods(self, check_images(self, X, method="score_samples"))
 
     def score_map(self, X: Any) -> Any:
@@ -81,6 +83,7 @@ class LikelihoodMixin:
         True
         """
         check_is_fitted(self)
+        validate_parameters(self)
         return score_maps(self, check_images(self, X, method="score_map"))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -30,7 +30,7 @@ from sklearn_calm._inference import thresholds_of, tied_order
 from sklearn_calm._mixture.features import averaged_maps, tied_averages
 from sklearn_calm._mixture.starting import patch_model
 from sklearn_calm._sklearn import validate_parameters
-from sklearn_calm._validation import check_array, check_pool_contrast
+from sklearn_calm._validation import check_array, check_polarity, check_pool_contrast
 
 # Memory for the scores of one tile, and the least side of a tile without its halo.
 TILE_BYTES = 2**25
@@ -117,6 +117,7 @@ def _check_positions(features):
             f"stride={features.stride!r} and padding={features.padding!r}. Fit with stride=1 and "
             'padding="same".'
         )
+    check_polarity(features)
     check_pool_contrast(features)
     check_pool_contrast(features, fitted=True)
     if pooling is None or not pooling.is_mean:
@@ -124,7 +125,7 @@ def _check_positions(features):
             f"pooling={features.pooling!r} is no mean over positions, which transform_pixels "
             'weighs by smooth windows. Set pooling="triangle", "tempered", "proportion" or "mean".'
         )
-    if pooling.shares == "cell" and features.assignment != "patch":
+    if pooling.shares == "cell" and not features._model.cells.of_positions:
         raise ValueError(
             f'pooling="mean" with assignment={features.assignment!r}: responsibilities are shared '
             "among the positions of a cell, and pixels of other images have no such cells. Set "

@@ -194,7 +194,8 @@ def restored(state, version, name):
         model = state["_model"]
         state["_model"] = PatchModel(
             _geometry(model["geometry"]),
-            Cells(**model["cells"]),
+            # Files of older versions do not say whether every position is a cell.
+            Cells(**{"of_positions": state.get("assignment") == "patch"} | model["cells"]),
             Preprocessing(**model["preprocessing"]),
             # Files of older versions have none.
             Symmetry(**{name: tuple(part) for name, part in model.get("symmetry", {}).items()}),

@@ -23,7 +23,7 @@ def check_array(X, estimator, *, reset, method=None):
     """
     X = as_array(X, masked=estimator.missing_values == "ignore")
     if isinstance(X, list):
-        return _check_list(X, estimator, method)
+        return _check_list(X, estimator, reset, method)
     mask = np.ma.getmaskarray(X) if np.ma.is_masked(X) else None
     if is_dask(X) or library_of(X) != "numpy":
         # scikit-learn takes arrays of other libraries only if it is told to.
@@ -48,7 +48,9 @@ def check_array(X, estimator, *, reset, method=None):
     return X
 
 
-def _check_list(X, estimator, method):
+def _check_list(X, estimator, reset, method):
+    if reset:  # a list has no columns whose names could be those of an earlier fit
+        vars(estimator).pop("feature_names_in_", None)
     if method is not None:
         check_same_namespace(X[0], estimator, attribute="means_", method=method)
     for i, image in enumerate(X):
@@ -98,17 +100,15 @@ def check_geometry(image_shape, estimator, common=None):
             f'normalize="contrast" needs patches of two values or more; images of '
             f"n_features={math.prod(image_shape)} give patches of one. Set normalize=None."
         )
-    for name in ("assignment", "pool_grid"):
-        grid = getattr(estimator, name)
-        if not isinstance(grid, str):
-            check_grid(name, grid, geometry.map_shape, common)
+    if not isinstance(estimator.assignment, str):
+        check_grid("assignment", estimator.assignment, geometry.map_shape, common)
     symmetry = check_symmetry(estimator.symmetry, geometry)
     find_pooler(estimator, geometry.map_shape, symmetry, common)
     return geometry
 
 
 def check_n_positions(n_images, total_positions, n_components, subsample="auto"):
-    """Whether there are as many patches as components."""
+    """Whether there are as many patches as components, and as many are fitted."""
     if subsample != "auto" and subsample < n_components:
         raise ValueError(
             f"subsample={subsample} patches are too few for n_components={n_components}. Raise "
@@ -396,11 +396,7 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
         Shape of the images, with None for a side that is free; None of it is free by default.
     """
     pooling, window = POOLINGS.get(estimator.pooling), estimator.pool_window
-    if estimator.polarity == "both" and not (pooling and pooling.rectified):
-        raise ValueError(
-            f'polarity="both" with pooling={estimator.pooling!r}: only what is cut off at zero has '
-            'two polarities. Set polarity="positive", or pooling="triangle".'
-        )
+    check_polarity(estimator)
     check_pool_contrast(estimator)
     if pooling is None:
         return None
@@ -421,6 +417,16 @@ def find_pooler(estimator, map_shape, symmetry, common=None):
     both, over = estimator.polarity == "both", estimator.pool_symmetry
     parts = {"n_thresholds": estimator.n_thresholds, "contrast": estimator.pool_contrast}
     return Pooler(pooling, windows, both, symmetry, over, **parts)
+
+
+def check_polarity(estimator):
+    """Raise an error if scores have no two polarities."""
+    pooling = POOLINGS.get(estimator.pooling)
+    if estimator.polarity == "both" and not (pooling and pooling.rectified):
+        raise ValueError(
+            f'polarity="both" with pooling={estimator.pooling!r}: only what is cut off at zero has '
+            'two polarities. Set polarity="positive", or pooling="triangle".'
+        )
 
 
 def check_pool_contrast(estimator, *, fitted=False):

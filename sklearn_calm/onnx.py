@@ -14,19 +14,22 @@ from sklearn_calm._conv_gmm import ConvGMMFeatures
 from sklearn_calm._convolution.moments import LEAST_VARIANCE
 from sklearn_calm._convolution.pooling import COLUMN, COMPONENT, ROW, reduce_regions
 from sklearn_calm._images.shapes import is_free
-from sklearn_calm._inference import features_shape, fitted_pooler, thresholds_of, tied_order
-from sklearn_calm._mixture.cells import Cells
+from sklearn_calm._inference import (
+    features_shape,
+    fitted_geometry,
+    fitted_pooler,
+    model_at,
+    thresholds_of,
+    tied_order,
+)
 from sklearn_calm._mixture.features import folded, share_cells
 from sklearn_calm._mixture.model import ConvLayer
 from sklearn_calm._mixture.preprocessing import layer_precision, mean_contrast
 from sklearn_calm._region_moments import RegionMoments
 from sklearn_calm._sklearn import validate_parameters
 from sklearn_calm._validation import (
-    check_geometry,
     check_n_images,
     check_shape,
-    check_symmetry,
-    grid_or_name,
 )
 
 if TYPE_CHECKING:
@@ -232,33 +235,15 @@ def _output_shape(model, image_shape):
     """Shape of the features of one image."""
     if isinstance(model, RegionMoments):
         return (math.prod(model._features_shape()),)
-    map_shape = _fitted_geometry(model, image_shape).map_shape
+    map_shape = fitted_geometry(model, image_shape).map_shape
     return features_shape(model, fitted_pooler(model, map_shape), map_shape)
-
-
-def _fitted_geometry(model, image_shape):
-    """Derive the geometry of a fitted model from its parameters."""
-    n_components, *kernel_shape = model.means_.shape
-    geometry = check_geometry(image_shape, model, model.image_shape_)
-    if (model.n_components, *geometry.kernel_shape) != (n_components, *kernel_shape):
-        raise ValueError(
-            f"The parameters ask for kernels of shape {geometry.kernel_shape}, {model.n_components}"
-            f" of them; the model was fitted to {n_components} of {tuple(kernel_shape)}. Restore "
-            "them, or fit anew."
-        )
-    if check_symmetry(model.symmetry, geometry) != model._model.symmetry:
-        raise ValueError(
-            f"symmetry={model.symmetry!r}; the model was fitted with "
-            f"symmetry={model._model.symmetry.names or None}. Restore it, or fit anew."
-        )
-    return geometry
 
 
 def _convert(scope, operator, container):
     """Add the nodes of a fitted model to the graph: the converter that skl2onnx calls."""
     _check_opset(operator, container)
     model, (image,) = operator.raw_operator, operator.inputs
-    geometry = _fitted_geometry(model, _image_shape(operator))
+    geometry = fitted_geometry(model, _image_shape(operator))
     nodes = _Nodes(scope, container)
     layer, scale = _layer(model), _scale(model)
     centre = model.contrast_floor_ is not None
@@ -441,7 +426,7 @@ def _features(nodes, maps, model, geometry):
         maps = nodes("Reshape", maps, tied)
         return nodes("ReduceLogSumExp", maps, np.asarray([4], np.int64), keepdims=0)
     if pooler.pooling.shares is not None:
-        cells = Cells.from_assignment(grid_or_name(model.assignment), geometry.map_shape)
+        cells = model_at(model, geometry).cells
         cells = share_cells(pooler.pooling, cells, geometry.map_shape)
         maps = _responsibilities(nodes, maps, cells)
     if pooler.thresholds is not None:

@@ -86,3 +86,21 @@ def test_maps_of_tied_kernels_add_up(assignment, symmetry):
     X = make_images(56)
     model = small(assignment=assignment, symmetry=symmetry).fit(X)
     assert_allclose(model.score_map(X).sum(axis=(1, 2)), model.score_samples(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["score_samples", "score_map", "score"])
+def test_parameters_that_were_changed_are_checked(method):
+    X = make_images(0)
+    model = small().fit(X)
+    with pytest.raises(ValueError, match="'batch_size' parameter"):
+        getattr(model.set_params(batch_size=0), method)(X)
+
+
+@pytest.mark.parametrize("fitted", ["image", "patch"])
+def test_an_assignment_that_was_changed_after_the_fit_does_nothing(fitted):
+    X, other = make_images(1), {"image": "patch", "patch": "image"}[fitted]
+    model = small(assignment=fitted, pooling="mean", padding=1).fit(X)
+    before = model.transform(X), model.score_map(X)
+    model.set_params(assignment=other)
+    for found, expected in zip((model.transform(X), model.score_map(X)), before, strict=True):
+        assert_array_equal(found, expected)

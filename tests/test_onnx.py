@@ -468,3 +468,21 @@ def test_images_in_other_holders(holder):
 def test_what_is_no_array_of_images(X, words):
     with pytest.raises((TypeError, ValueError), match=words):
         to_onnx(fitted(images(34, 6, 7)), X)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"stride": 2},
+        {"padding": 0},
+        {"padding": 1, "padding_mode": "edge"},
+        {"dilation": 2},
+        {"assignment": "image", "padding": 0},
+    ],
+)
+def test_patches_that_were_changed_after_the_fit_are_refused(changed):
+    X = images(24, 9, 9)
+    model = fitted(X, patch_size=3, padding=1)
+    to_onnx(model, X)
+    with pytest.raises(ValueError, match="other patches than transform takes"):
+        to_onnx(model.set_params(**changed), X)

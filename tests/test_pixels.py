@@ -236,3 +236,9 @@ def test_threads_do_not_change_a_bit(n_jobs, small_tiles):
     X = photographs(6)
     expected = fitted(n_jobs=2).transform_pixels(X)
     assert_array_equal(fitted(n_jobs=n_jobs).transform_pixels(X), expected)
+
+
+def test_a_polarity_that_was_changed_is_checked():
+    model = fitted(polarity="both")
+    with pytest.raises(ValueError, match='polarity="both" with pooling'):
+        model.set_params(pooling="tempered").transform_pixels(photographs())

@@ -73,7 +73,8 @@ class Workers:
             if self.n_jobs == 1 or len(batches) == 1:
                 yield from map(function, batches)
                 return
-            pool = Parallel(self.n_jobs, prefer="threads", return_as="generator")
+            # Threads whatever `joblib.parallel_config` says: workers share arrays and memory.
+            pool = Parallel(self.n_jobs, require="sharedmem", return_as="generator")
             yield from pool(delayed(function)(batch) for batch in batches)
 
     def map_reduce(self, function, batches, merge):

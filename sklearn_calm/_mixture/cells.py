@@ -18,11 +18,14 @@ class Cells(NamedTuple):
 
     row_edges: list[int]
     column_edges: list[int]
+    # Whether every position is a cell, also where there is one position only.
+    of_positions: bool = False
 
     @classmethod
     def from_assignment(cls, assignment, map_shape):
         grid = {"image": (1, 1), "patch": map_shape}.get(assignment, assignment)
-        return cls(*(even_edges(side, n) for side, n in zip(map_shape, grid, strict=True)))
+        edges = (even_edges(side, n) for side, n in zip(map_shape, grid, strict=True))
+        return cls(*edges, of_positions=assignment == "patch")
 
     def part(self, rows):
         """Which rows of cells have positions in some rows of the map, and cells of these alone."""

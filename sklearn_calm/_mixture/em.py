@@ -62,12 +62,22 @@ def per_image(statistics, scale=1.0):
 
 def blend(old, new, rate):
     """One step of stepwise EM: (1 - rate) old + rate new, each per image (eq. 21)."""
+    if np.ndim(old.seen) != np.ndim(new.seen):  # only one of them knows of missing values
+        old, new = _with_seen(old), _with_seen(new)
     return SufficientStatistics(
         *(
             (1 - rate) * x / old.n_images + rate * y / new.n_images
             for x, y in zip(old, new, strict=True)
         )
     )
+
+
+def _with_seen(statistics):
+    """Statistics that say how often each value was seen: always, where none can be missing."""
+    if np.ndim(statistics.seen):
+        return statistics
+    seen = np.broadcast_to(statistics.counts[:, None], statistics.sums.shape)
+    return statistics._replace(seen=seen)
 
 
 def e_step(images, sample_weight, layer, *, with_energy=True):

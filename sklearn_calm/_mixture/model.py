@@ -39,7 +39,8 @@ class PatchModel(NamedTuple):
     @property
     def counts_pixels(self):
         """Whether the likelihood is that of the image itself, each pixel counted once (eq. 9)."""
-        return self.cells.n_cells == 1 and self.preprocessing.is_identity
+        one_cell = self.cells.n_cells == 1 and not self.cells.of_positions
+        return one_cell and self.preprocessing.is_identity
 
     @property
     def n_values(self):

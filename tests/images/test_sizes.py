@@ -382,3 +382,48 @@ def test_missing_values_of_several_sizes(whiten):
     assert_allclose(features, alone, rtol=1e-9)
     complete = clone(model).set_params(missing_values="error")
     assert_same_model(clone(model).fit(images), complete.fit(images))
+
+
+@pytest.mark.parametrize("pool_symmetry", ["image", "region", None])
+def test_maps_of_tied_kernels_are_those_of_each_image(pool_symmetry):
+    model = small(symmetry="mirror", pooling=None, pool_symmetry=pool_symmetry).fit(X)
+    for image, found in zip(X, model.transform(X), strict=True):
+        assert_allclose(found, model.transform(image[np.newaxis])[0], rtol=1e-12, atol=1e-12)
+
+
+def test_maps_are_a_list_even_where_their_sizes_are_equal():
+    images = [*make_images(60, 6, (6, 8)), *make_images(61, 6, (6, 9))]
+    model = small(pooling=None, stride=4, padding=0, n_components=2).fit(images)
+    for maps in (model.transform(images), model.score_map(images)):
+        assert isinstance(maps, list)
+        assert {found.shape[:2] for found in maps} == {(1, 2)}
+    second = small(
+        patch_size=1, normalize=None, n_components=2, pool_grid=1, image_shape=(None, None, 2)
+    )
+    chain = make_pipeline(model, second).fit(images)
+    assert len(chain.transform([np.ones((20, 22)), np.ones((22, 25))])) == 2
+
+
+def test_the_grid_of_regions_need_not_fit_maps_that_are_not_pooled():
+    images = [*make_images(62, 6, (6, 8)), *make_images(63, 6, (7, 8))]
+    model = small(pooling=None, stride=3, pool_grid=(4, 4)).fit(images)
+    assert len(model.transform(images)) == len(images)
+    with pytest.raises(ValueError, match="more regions than the map"):
+        small(stride=3, pool_grid=(4, 4)).fit(images)
+
+
+def test_the_score_of_a_position_does_not_depend_on_how_many_there_are():
+    options = {"normalize": None, "whiten": False, "stride": 3, "padding": 0, "pool_grid": 1}
+    model = small(patch_size=5, image_shape=(None, None), **options).fit(X)
+    image = make_images(50, 1, (8, 8))
+    crops = [image[:, :height, :width] for height, width in ((5, 5), (6, 6), (7, 7), (8, 8))]
+    first = [model.score_map(crop)[0, 0, 0] for crop in crops]
+    assert_allclose(first, first[0], rtol=1e-12)
+
+
+def test_a_list_has_no_columns_of_an_earlier_fit():
+    rows = pd.DataFrame(make_images(0, 12, (6, 6)).reshape(12, 36)).add_prefix("pixel")
+    model = small(image_shape=(6, 6), padding=0).fit(rows)
+    assert len(model.feature_names_in_) == 36
+    model.fit([*rows.to_numpy().reshape(12, 6, 6)[:6], *rows.to_numpy()[6:]])
+    assert not hasattr(model, "feature_names_in_")

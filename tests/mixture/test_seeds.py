@@ -203,13 +203,21 @@ def test_means_repeat_where_there_are_too_few_patches(init):
 
 
 @inits
-def test_a_large_sample_is_thinned(init):
+def test_a_large_sample_is_thinned(init, monkeypatch):
+    seen = []
+
+    def distinct_of(patches, weights):
+        seen.append(len(patches))
+        return distinct(patches, weights)
+
+    monkeypatch.setattr("sklearn_calm._mixture.seeds.distinct", distinct_of)
     patches = np.random.default_rng(8).normal(size=(10_001, 2))
     sample = whole_sample(patches)
     means = starting_means(init, sample, Preprocessing(), 3, np.random.RandomState(0))
     again = starting_means(init, sample, Preprocessing(), 3, np.random.RandomState(0))
     assert rows_of(means) <= rows_of(patches)
     assert_array_equal(means, again)
+    assert seen == [10_001, 10_000] * 2
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import _reference
 from _models import RAW, assert_same_model, assignments, make_images, preprocessings, small
@@ -114,3 +114,26 @@ def test_fit_forgets_a_stream_and_its_counts():
     model = small().partial_fit(X).partial_fit(X).fit(X)
     assert model.n_samples_seen_ == 30
     assert model.n_iter_ == len(model.lower_bounds_) == 3
+
+
+@pytest.mark.parametrize("first", ["error", "ignore"])
+def test_missing_values_may_be_allowed_or_refused_within_a_stream(first):
+    X = make_images(9, 60)
+    model, other = (small(whiten=False, normalize=None) for _ in range(2))
+    for step in range(4):
+        batch = X[15 * step : 15 * (step + 1)]
+        allowed = (step < 2) == (first == "ignore")
+        model.set_params(missing_values="ignore" if allowed else "error").partial_fit(batch)
+        other.partial_fit(batch)
+    assert_allclose(model.means_, other.means_, rtol=1e-9)
+    assert model.noise_variance_ == pytest.approx(other.noise_variance_, rel=1e-9)
+
+
+def test_a_stream_has_one_assignment():
+    X = make_images(9, 30)
+    model = small().partial_fit(X)
+    means = model.means_
+    with pytest.raises(ValueError, match="the stream was begun with another one"):
+        model.set_params(assignment="image", padding=1).partial_fit(X)
+    assert_array_equal(model.means_, means)
+    model.set_params(assignment="patch").partial_fit(X)
