@@ -35,6 +35,8 @@ from sklearn_calm._validation import check_array, check_polarity, check_pool_con
 # Memory for the scores of one tile, and the least side of a tile without its halo.
 TILE_BYTES = 2**25
 LEAST_TILE = 64
+# Widest windows, in pixels. No image is as large.
+WIDEST = 1e9
 
 
 class PixelFeaturesMixin:
@@ -139,10 +141,10 @@ def _check_widths(widths):
         found = np.atleast_1d(np.asarray(widths, dtype=float))
     except (TypeError, ValueError):
         found = np.empty(0)
-    if found.ndim != 1 or not len(found) or not (np.isfinite(found) & (found >= 0)).all():
+    if found.ndim != 1 or not len(found) or not ((found >= 0) & (found <= WIDEST)).all():
         raise ValueError(
-            f"widths={widths!r}: expected standard deviations in pixels, a finite number >= 0 or a "
-            "list of them."
+            f"widths={widths!r}: expected standard deviations in pixels, a number from 0 to "
+            f"{WIDEST:.0e} or a list of them."
         )
     return found.tolist()
 

@@ -143,9 +143,11 @@ def check_input_features(estimator, input_features):
     fitted = getattr(estimator, "feature_names_in_", None)
     if fitted is not None and not np.array_equal(fitted, names):
         raise ValueError("input_features is not equal to feature_names_in_")
-    # One name may be that of a column that holds whole images.
-    if len(names) not in (1, getattr(estimator, "n_features_in_", len(names))):
+    expected = getattr(estimator, "n_features_in_", len(names))
+    if getattr(estimator, "_is_column_of_images", False):
+        expected = 1
+    if len(names) != expected:
         raise ValueError(
-            "input_features should have length equal to number of features "
-            f"({estimator.n_features_in_}), got {len(names)}"
+            f"input_features should have length equal to number of features ({expected}), got "
+            f"{len(names)}"
         )

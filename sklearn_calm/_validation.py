@@ -21,7 +21,9 @@ def check_array(X, estimator, *, reset, method=None):
 
     Images of several sizes stay a list, of arrays of NumPy.
     """
-    X = as_array(X, masked=estimator.missing_values == "ignore")
+    given, X = X, as_array(X, masked=estimator.missing_values == "ignore")
+    if reset:  # each image is then a value, and all of them have one name
+        estimator._is_column_of_images = _is_column(given) and not _is_column(X)
     if isinstance(X, list):
         return _check_list(X, estimator, reset, method)
     mask = np.ma.getmaskarray(X) if np.ma.is_masked(X) else None
@@ -46,6 +48,11 @@ def check_array(X, estimator, *, reset, method=None):
         check_same_namespace(X, estimator, attribute="means_", method=method)
     check_numbers(X)
     return X
+
+
+def _is_column(X):
+    shape = getattr(X, "shape", ())
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 
 
 def _check_list(X, estimator, reset, method):
@@ -96,9 +103,12 @@ def check_geometry(image_shape, estimator, common=None):
         )
     geometry = _patch_geometry(image_shape, estimator, common)
     if estimator.normalize == "contrast" and geometry.patch_length < 2:
+        dilation = estimator.dilation
+        dilated = "" if np.max(dilation) == 1 else f" with dilation={dilation!r}"
         raise ValueError(
             f'normalize="contrast" needs patches of two values or more; images of '
-            f"n_features={math.prod(image_shape)} give patches of one. Set normalize=None."
+            f"n_features={math.prod(image_shape)} give patches of one{dilated}. Set normalize=None"
+            f"{', or a smaller dilation' if dilated else ''}."
         )
     if not isinstance(estimator.assignment, str):
         check_grid("assignment", estimator.assignment, geometry.map_shape, common)
@@ -279,7 +289,8 @@ def check_symmetry(symmetry, geometry):
     if symmetry is None:
         return Symmetry()
     names = (symmetry,) if isinstance(symmetry, str) else tuple(symmetry)
-    if not names or len(set(names)) < len(names) or not set(names) <= set(ORDERS):
+    known = all(isinstance(name, str) and name in ORDERS for name in names)
+    if not names or not known or len(set(names)) < len(names):
         raise ValueError(
             f"symmetry={symmetry!r}: expected None, one of {', '.join(map(repr, ORDERS))}, or a "
             "tuple of them, each at most once."

@@ -469,8 +469,8 @@ def _responsibilities(nodes, maps, cells):
 
     def over_cells(reduction, values):
         values = nodes.reduce(reduction, values, COMPONENT)
-        values = reduce_regions(nodes, reduction, values, cells)
-        for axis, cuts in zip((ROW, COLUMN), cells, strict=True):
+        values = reduce_regions(nodes, reduction, values, cells.edges)
+        for axis, cuts in zip((ROW, COLUMN), cells.edges, strict=True):
             lengths = np.diff(cuts)
             index = np.repeat(np.arange(len(lengths)), lengths)
             values = nodes("Gather", values, index, axis=axis)

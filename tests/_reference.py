@@ -273,9 +273,11 @@ def cell_log_normalizers(joint, cell_list):
 def background_values(image, setting):
     """Flat array of the values whose noise N(0, sigma^2) is the background of an image (H, W, C).
 
-    One cell on raw pixels: each pixel once, padding included. Otherwise: each y_u once.
+    One cell on raw pixels: each pixel once, padding included. Otherwise, and always where every
+    position is a cell: each y_u once.
     """
     one_cell = len(cells(setting.assignment, *patch_vectors(image, setting).shape[:2])) == 1
+    one_cell = one_cell and setting.assignment != "patch"
     if one_cell and setting.contrast_floor is None and setting.whitener is None:
         return pad(image, setting.padding).ravel()
     return preprocessed_patches(image, setting).ravel()

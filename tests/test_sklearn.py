@@ -11,12 +11,13 @@ import pandas
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn import config_context
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_calm import ConvGMMFeatures, _sklearn
+from sklearn_calm import ConvGMMFeatures, RegionMoments, _sklearn
 from sklearn_calm._sklearn import (
     Interval,
     NoContext,
@@ -175,3 +176,22 @@ def test_columns_are_selected_as_by_a_column_transformer(columns):
     assert list(selected.columns) == ["b", "c"]
     if columns != ["b", "c"]:
         assert_array_equal(safe_indexing(frame.to_numpy(), columns, axis=1), selected)
+
+
+@pytest.mark.parametrize("transformer", [ConvGMMFeatures(3, random_state=0), RegionMoments()])
+@pytest.mark.parametrize("selected", [["image"], "image"])
+def test_a_column_of_images_has_one_name(transformer, selected):
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=(8, 8)) for _ in range(30)]
+    frame = pandas.DataFrame({"image": images, "age": rng.normal(size=30)})
+    parts = [("features", clone(transformer), selected), ("age", "passthrough", ["age"])]
+    columns = ColumnTransformer(parts).set_output(transform="pandas")
+    found = columns.fit_transform(frame)
+    assert list(found.columns) == list(columns.get_feature_names_out())
+    assert found.columns[-1] == "age__age"
+    layer = columns.named_transformers_["features"]
+    with pytest.raises(ValueError, match=r"number of features \(1\), got 64"):
+        layer.get_feature_names_out([f"pixel{i}" for i in range(64)])
+    layer.fit(np.stack(images))
+    with pytest.raises(ValueError, match=r"number of features \(64\), got 1"):
+        layer.get_feature_names_out(["image"])

@@ -369,3 +369,14 @@ def test_maps_do_not_fit_into_a_data_frame(options):
 def test_names_of_other_features():
     with pytest.raises(ValueError, match=all_of("36", "got 1")):
         small().fit(X).get_feature_names_out(["a"])
+
+
+def test_small_mistakes_are_named():
+    with pytest.raises(ValueError, match="expected None, one of"):
+        small(symmetry=([1],)).fit(X)
+    with pytest.raises(ValueError, match=r"patches of one with dilation=20.*smaller dilation"):
+        small(dilation=20, patch_size=3, padding=0).fit(X)
+    model = small().fit(X)
+    assert_array_equal(small().fit(memoryview(X)).means_, model.means_)
+    with pytest.raises(ValueError, match="a number from 0 to 1e"):
+        small(padding="same").fit(X).transform_pixels(X, widths=[1e300])

@@ -33,6 +33,8 @@ def as_array(X, *, masked=False):
     if library_of(X) != "numpy" or is_dask(X) or sparse.issparse(X):
         return X
     _refuse_what_holds_no_array(X)
+    if isinstance(X, memoryview):
+        X = np.asarray(X)
     if isinstance(X, np.ndarray):
         X = _unpacked(X)
     elif _is_frame(X):

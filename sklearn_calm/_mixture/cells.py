@@ -35,6 +35,10 @@ class Cells(NamedTuple):
         return slice(first, last), self._replace(row_edges=edges.tolist())
 
     @property
+    def edges(self):
+        return self.row_edges, self.column_edges
+
+    @property
     def sizes(self):
         """Positions in each cell: (cell rows, cell columns)."""
         return np.outer(np.diff(self.row_edges), np.diff(self.column_edges))
@@ -77,7 +81,7 @@ class Cells(NamedTuple):
         if self.largest == 1:
             return values
         xp = array_namespace(values)
-        for axis, edges in ((0, self.row_edges), (2, self.column_edges)):
+        for axis, edges in zip((0, 2), self.edges, strict=True):
             cells = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
             values = xp.take(values, indices(cells, values), axis=axis)
         return values

@@ -74,7 +74,7 @@ def test_e_step_is_that_of_the_twin(assignment, preprocessing, geometry, seed, p
 @pytest.mark.parametrize("assignment", ["image", (1, 1), "patch"])
 @preprocessings
 def test_a_single_position_is_a_single_cell(assignment, preprocessing):
-    # By any name; the pixels that no patch covers are background.
+    # The pixels that no patch covers are background, but where every position is a cell.
     rng = np.random.default_rng(16)
     problem = make_problem(rng, assignment, preprocessing, ((2, 3), (6, 6), (0, 0), 1), 9)
     parameters = problem.parameters(rng)
