@@ -106,7 +106,14 @@ def pool(features, pooling, grid, names, over):
     """
     group = elements(names)
     features = features.reshape(*grid, -1, len(group))
-    reduce = {"logsumexp": logsumexp, "max": np.max, "triangle": np.mean}.get(pooling, np.sum)
+    reduce = {
+        "logsumexp": logsumexp,
+        "max": np.max,
+        "mean": np.sum,
+        "proportion": np.mean,
+        "tempered": np.sum,
+        "triangle": np.mean,
+    }[pooling]
     regions = np.array(list(np.ndindex(grid))).reshape(*grid, 2)
     pooled = []
     for i, j in np.ndindex(grid):

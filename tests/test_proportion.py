@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import _proportion_reference
 import _reference
+import _tied_reference
 from _models import make_images, small
 from _pixel_reference import pixel_features
 from sklearn_calm._arrays.namespace import library_of, to_numpy
@@ -75,6 +76,19 @@ def test_features_of_components_are_means_of_those_of_their_kernels(symmetry):
     kept = model.transform(X).reshape(len(X), 4, 3, -1)
     found = model.set_params(pool_symmetry="image").transform(X)
     assert_allclose(found.reshape(len(X), 4, 3), kept.mean(axis=-1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("symmetry", ["mirror", "rotation"])
+@pytest.mark.parametrize("over", ["image", "region"])
+@pytest.mark.parametrize("window", ["box", "gaussian"])
+def test_features_of_several_regions_are_those_of_the_tied_twin(symmetry, over, window):
+    options = {"pool_symmetry": None, "flatten": False, "pool_grid": 2, "pool_window": window}
+    model, X, _ = fitted(symmetry=symmetry, **options)
+    kept = model.transform(X[:3]).reshape(3, 4, 4, -1)  # regions, thresholds, kernels
+    found = model.set_params(pool_symmetry=over).transform(X[:3]).reshape(3, 4, 4, -1)
+    for i, t in np.ndindex(3, 4):
+        expected = _tied_reference.pool(kept[i, :, t], "proportion", (2, 2), (symmetry,), over)
+        assert_allclose(found[i, :, t].ravel(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("window", ["box", "gaussian"])

@@ -16,6 +16,7 @@ SETTINGS = {
     "defaults": {},
     "padded": {"padding": "same", "patch_size": 4, "padding_mode": "reflect", "polarity": "both"},
     "far": {"padding": (7, 3), "padding_mode": "edge", "flatten": False, "stride": (3, 2)},
+    "mirrored far": {"padding": (9, 9), "padding_mode": "reflect"},
     "zeros": {"padding": 5, "pool_window": "box", "dilation": (2, 1), **RAW},
     "tempered": {"pooling": "tempered", "assignment": "image"},
     "mean": {"pooling": "mean", "stride": 4},

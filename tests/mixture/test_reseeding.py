@@ -97,15 +97,18 @@ def test_a_dead_component_gets_the_worst_patch_and_the_objective_rises(
 @pytest.mark.parametrize("preprocessing", ["raw", "both"])
 @uniform_or_learned
 @pytest.mark.parametrize("dead", [(0, 2), (0, 1, 3)])
-@pytest.mark.parametrize("noise_variance", ["auto", 0.2])
+@pytest.mark.parametrize("noise_variance", ["auto", "fixed"])
 @seeds
 def test_several_dead_components_never_lower_the_objective(
     assignment, preprocessing, learn_weights, dead, noise_variance, seed
 ):
     rng = np.random.default_rng(seed)
     problem = make_problem(rng, assignment, preprocessing, n_images=6)
-    em = make_em(problem, learn_weights=learn_weights, noise_variance=noise_variance)
-    parameters = make_dead(rng, problem, dead, noise_variance=0.2)
+    # Normalised patches are of bounded length, and as many dead components share the worth.
+    start = 0.2 if preprocessing == "raw" else 0.02
+    noise = start if noise_variance == "fixed" else "auto"
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=noise)
+    parameters = make_dead(rng, problem, dead, noise_variance=start)
     revived_in_all = 0
     for _ in range(8):
         statistics, parameters = step(problem, parameters, em)
@@ -115,7 +118,7 @@ def test_several_dead_components_never_lower_the_objective(
         assert after >= before - 1e-11 * abs(before)
         parameters = revived
         revived_in_all += n_reseeded
-    assert revived_in_all > 0 or noise_variance == "auto" or preprocessing == "both"
+    assert revived_in_all > 0 or noise_variance == "auto"
 
 
 @uniform_or_learned
@@ -233,3 +236,19 @@ def test_of_many_images_a_sample_is_searched(monkeypatch):
         found.append(revived.means[1])
     assert_array_equal(found[0], found[1])
     assert len(np.unique(found, axis=0)) > 1
+
+
+@uniform_or_learned
+def test_components_are_revived_that_together_hold_less_than_half_a_cell(learn_weights):
+    rng = np.random.default_rng(8)
+    problem = make_problem(rng, "patch", "raw", n_images=6, weighted=False)
+    em = make_em(problem, learn_weights=learn_weights, noise_variance=0.01)
+    parameters = make_dead(rng, problem, (0, 1, 2), noise_variance=0.01)
+    statistics = em.statistics(parameters)
+    for held, expected in (([0.1, 0.15, 0.2], 3), ([0.2, 0.1, 0.22], 2), ([0.3, 0.3, 0.3], 1)):
+        counts = np.array([*held, 5000.0])
+        assert is_dead(problem, statistics._replace(counts=counts)).sum() == 3
+        revived, n_reseeded = em.revive(statistics._replace(counts=counts), parameters)
+        assert n_reseeded == expected
+        changed = (revived.means != parameters.means).any(axis=1)
+        assert_array_equal(np.flatnonzero(changed), np.sort(np.argsort(held)[:expected]))

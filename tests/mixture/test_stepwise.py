@@ -180,3 +180,21 @@ def test_the_stage_sees_every_image_once_in_steps_from_all_over(n_images, n_step
     assert len(sizes) == n_steps
     assert (seen == 1).all()
     assert max(sizes) < 2 * np.mean(sizes)
+
+
+@pytest.mark.parametrize("patches_per_image", [1.0, 30.0])
+def test_dead_components_of_a_stream_are_weighed_as_its_batch_is(patches_per_image):
+    rng = np.random.default_rng(12)
+    problem = make_problem(rng, "patch", "raw", n_images=5)
+    parameters, em, scales = problem.parameters(rng), make_em(problem), []
+
+    def revive(statistics, parameters, scale):
+        scales.append(scale)
+        return parameters, 0
+
+    em.revive = revive
+    first = stream_step(em, parameters, None, 0.3, patches_per_image)
+    stream_step(em, parameters, first.statistics, 0.3, patches_per_image)
+    # A cell of an image of weight 1 has this count among those of the step, which are per image.
+    share = patches_per_image / problem.sample_weight.sum()
+    assert_allclose(scales, [share, 0.3 * share], rtol=1e-12)

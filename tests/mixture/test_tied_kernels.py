@@ -24,10 +24,13 @@ from sklearn_calm._convolution.pooling import POOLINGS as TABLE
 from sklearn_calm._convolution.pooling import Pooler
 from sklearn_calm._convolution.symmetry import Symmetry
 from sklearn_calm._convolution.windows import Windows
+from sklearn_calm._mixture.em import log_normalizers
 from sklearn_calm._mixture.features import batch_features, folded
 from sklearn_calm._mixture.history import History
-from sklearn_calm._mixture.model import conv_layer
+from sklearn_calm._mixture.model import MixtureParameters, conv_layer
 from sklearn_calm._mixture.preprocessing import Preprocessing, fit_preprocessing
+from sklearn_calm._mixture.reseeding import _gains
+from sklearn_calm._mixture.seeds import SEED_LENGTH, drawn_in
 from sklearn_calm._mixture.training import run
 
 GEOMETRY = ((3, 3), (1, 1), (1, 0), 2)
@@ -154,3 +157,62 @@ def test_whitening_commutes_with_the_transformations(names, normalize, seed):
     assert_allclose(fitted.whitener, expected[1], rtol=1e-8, atol=1e-9)
     plain = fit_preprocessing(literal_patches(problem).reshape(-1, 18), weights, **options)
     assert np.abs(plain.whiten(symmetry.expand(X)) - symmetry.expand(plain.whiten(X))).max() > 0.01
+
+
+@groups
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_gain_of_a_new_patch_is_that_of_its_cell(names, seed):
+    rng = np.random.default_rng(seed)
+    problem = tied_problem(rng, names, "patch", "raw", n_images=4)
+    model, order = problem.model, len(_tied_reference.elements(names))
+    parameters = problem.parameters(rng, 3, 0.01)
+    rows, share = np.arange(4), np.full(4, 0.05)
+    gains, positions = _gains(problem.images, rows, share / order, parameters, model, 3)
+
+    def normalizers(parameters):
+        layer = conv_layer(parameters, model).prepared(model, problem.images.placement)
+        found = log_normalizers(problem.images.read(slice(None)), layer)
+        return found.transpose(1, 0, 2).reshape(4, -1)
+
+    before = normalizers(parameters)
+    patches = problem.images.patches(rows, positions)
+    for i, patch in enumerate(patches):
+        means = np.concatenate([parameters.means, patch[None]])
+        weights = np.append(parameters.weights, share[i])
+        after = normalizers(MixtureParameters(means, weights, 0.01))
+        # So little noise that the patch is none of its own transformations.
+        at = i, positions[i]
+        assert gains[i] == pytest.approx(after[at] - before[at], rel=1e-9)
+
+
+@groups
+@pytest.mark.parametrize("seed", [0, 1])
+def test_starting_kernels_are_drawn_in_as_their_transformations_are(names, seed):
+    rng = np.random.default_rng(seed)
+    symmetry, patches = Symmetry(names, SHAPE), rng.standard_t(3, size=(60, 18))
+    every = symmetry.expand(patches)
+    mean, whitener = _reference.whitening(every, np.ones(len(every)), 0.1)
+    weights, chosen = rng.uniform(0.2, 3, size=60), patches[:4]
+    found = drawn_in(chosen, patches, weights, Preprocessing(None, mean, whitener), symmetry)
+    expected = _reference.drawn_in(
+        symmetry.expand(chosen), patches, weights, mean, whitener, SEED_LENGTH
+    )[:: symmetry.order]
+    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@groups
+def test_a_new_component_explains_its_patch_under_one_transformation(names, monkeypatch):
+    rng = np.random.default_rng(3)
+    problem = tied_problem(rng, names, "patch", "raw", n_images=4)
+    em, parameters, shares = make_em(problem, noise_variance=0.01), problem.parameters(rng, 3), []
+
+    def recorded(images, image_rows, share, *others):
+        shares.append(share)
+        return _gains(images, image_rows, share, *others)
+
+    monkeypatch.setattr("sklearn_calm._mixture.reseeding._gains", recorded)
+    statistics = em.statistics(parameters)
+    counts = np.array([0.01, *statistics.counts[1:]])
+    em.revive(statistics._replace(counts=counts), parameters._replace(noise_variance=0.01))
+    weights = problem.sample_weight / counts.sum()  # of a component that begins with one cell
+    assert_allclose(shares, [weights / len(_tied_reference.elements(names))], rtol=1e-12)
