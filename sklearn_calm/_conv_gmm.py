@@ -179,7 +179,7 @@ class ConvGMMFeatures(
         never more than 2**25 values: 49710 patches of 15 x 15 x 3.
 
     n_init : int, default=1
-        Number of starts. The fit with the best objective is kept. More change accuracy little.
+        Number of starts. The one with the best objective is kept. Given kernels start once.
 
     max_iter : int, default=100
         Maximum number of EM passes. Accuracy rarely improves after about four passes.

@@ -17,7 +17,7 @@ from sklearn_calm._convolution.symmetry import NO_SYMMETRY
 PATCHES_PER_COMPONENT = 250
 MIN_PATCHES, MAX_PATCHES = 20_000, 200_000
 MAX_VALUES = 2**25
-# Distances that are held at a time.
+# Distances, or products, that are held at a time.
 HELD_DISTANCES = 2**22
 # Seeds that k-means++ chooses together, and how many patches there are for each where it does so.
 SEEDS_TOGETHER = 256
@@ -94,7 +94,10 @@ def join_equal(rows, weights):
         rows = np.concatenate([np.nan_to_num(rows), np.isnan(rows)], axis=1)
     # Any fixed direction orders the rows; only equal ones tie.
     direction = np.random.RandomState(0).standard_normal(rows.shape[1])
-    order = np.argsort((rows * direction).sum(axis=1), kind="stable")
+    # In parts, as products are of float64. No BLAS, by which equal rows may differ by rounding.
+    parts = gen_batches(len(rows), max(1, HELD_DISTANCES // rows.shape[1]))
+    places = np.concatenate([(rows[part] * direction).sum(axis=1) for part in parts])
+    order = np.argsort(places, kind="stable")
     ordered = rows[order]
     new = np.ones(len(rows), dtype=bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
