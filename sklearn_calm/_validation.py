@@ -103,12 +103,15 @@ def check_geometry(image_shape, estimator, common=None):
         )
     geometry = _patch_geometry(image_shape, estimator, common)
     if estimator.normalize == "contrast" and geometry.patch_length < 2:
-        dilation = estimator.dilation
-        dilated = "" if np.max(dilation) == 1 else f" with dilation={dilation!r}"
+        if np.max(estimator.dilation) > 1:
+            raise ValueError(
+                f'normalize="contrast" needs patches of two values or more; images of '
+                f"n_features={math.prod(image_shape)} give patches of one with "
+                f"dilation={estimator.dilation!r}. Set a smaller dilation, or normalize=None."
+            )
         raise ValueError(
             f'normalize="contrast" needs patches of two values or more; images of '
-            f"n_features={math.prod(image_shape)} give patches of one{dilated}. Set normalize=None"
-            f"{', or a smaller dilation' if dilated else ''}."
+            f"n_features={math.prod(image_shape)} give patches of one. Set normalize=None."
         )
     if not isinstance(estimator.assignment, str):
         check_grid("assignment", estimator.assignment, geometry.map_shape, common)

@@ -284,7 +284,7 @@ def test_the_design_lists_every_module():
 
 
 # These are tested through the estimator, of which they are parts, or say nothing but types.
-WITHOUT_TESTS = {"_batches", "_fitting", "_images.source", "_inference", "_parameters"}
+WITHOUT_TESTS = {"_fitting", "_images.source", "_inference", "_parameters"}
 
 
 def test_every_module_has_a_test_module():

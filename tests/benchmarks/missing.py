@@ -96,8 +96,9 @@ def compare_shares_observed(images, labels, n_draws):
                 order = rng.permutation(N_TRAIN)
                 gaps = hidden(kind, share, images.shape, rng)
                 gapped = np.where(gaps, np.float32(np.nan), images)[order]
-                least = N_TRAIN * 2 // 3
-                found.append([accuracy(gapped, labels[order], s, least) for s in SHARES_OBSERVED])
+                n_learned = N_TRAIN * 2 // 3
+                rows = gapped, labels[order]
+                found.append([accuracy(*rows, s, n_learned) for s in SHARES_OBSERVED])
             gains = np.array(found) - np.array(found)[:, [SHARES_OBSERVED.index(0.25)]]
             for j, observed in enumerate(SHARES_OBSERVED):
                 print(
