@@ -117,8 +117,8 @@ class ConvGMMFeatures(
         posterior; "max"; "mean" of its responsibilities, to be read as shares; "proportion" of the
         positions at which it is above each of `n_thresholds` thresholds; "tempered", the mean of
         responsibilities whose log joint is divided by the values of a patch, which makes them soft;
-        "triangle", the mean of what lies above the mean of all components. "triangle" does best in
-        a linear classifier; "tempered" suits a second layer on small maps, "proportion" signals.
+        "triangle", the mean of what lies above the mean of all components. Use "triangle" under a
+        linear classifier, "tempered" in a second layer on small maps, "proportion" for signals.
         None returns the maps, (n, rows, columns, n_components), as images for a next layer.
 
     n_thresholds : int, default=8
@@ -406,13 +406,13 @@ class ConvGMMFeatures(
         """
         continued = self.warm_start and hasattr(self, "means_")
         # Kernels that were learned or given are better than what one step would make of them.
-        stepwise = self.tol != 0 and not continued and isinstance(self.init_params, str)
-        n_starts = 1 if continued or not isinstance(self.init_params, str) else self.n_init
+        known = continued or not isinstance(self.init_params, str)
+        stepwise, n_starts = self.tol != 0 and not known, 1 if known else self.n_init
         # Outside, as scikit-learn keeps in the estimator which callbacks it is to tear down.
         task = begin_fit(self, X, y, sample_weight, n_starts, self.max_iter + stepwise)
         with kept_on_error(self):
             images = check_images(self, X, reset=True, sample_weight=sample_weight)
-            fit(self, images, task, continued=continued, stepwise=stepwise)
+            fit(self, images, task, n_starts, continued=continued, stepwise=stepwise)
         return self
 
     @checked_fit

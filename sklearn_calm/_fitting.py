@@ -25,7 +25,7 @@ from sklearn_calm._validation import check_continued, check_init, check_symmetry
 LEAST_TOL = 0.01
 
 
-def fit(features, images, task, *, continued, stepwise):
+def fit(features, images, task, n_starts, *, continued, stepwise):
     """Fit an estimator to images: `ConvGMMFeatures.fit`, once its input is checked.
 
     Parameters
@@ -34,6 +34,7 @@ def fit(features, images, task, *, continued, stepwise):
         Gets the fitted attributes.
     images : ImageSource
     task : FitTask
+    n_starts : int
     continued : bool
         Whether to go on from the last fit.
     stepwise : bool
@@ -45,7 +46,7 @@ def fit(features, images, task, *, continued, stepwise):
     known = features._model.preprocessing if continued else None
     prepared = prepare_images(features, images, rng, known)
     images = images.in_precision(prepared.sample.patches.dtype)
-    starts = starting_parameters(features, prepared, images.geometry, rng, continued)
+    starts = starting_parameters(features, prepared, images.geometry, rng, n_starts, continued)
     first = next(starts)
     # Before BLAS is limited to one thread, from which the number of workers would follow.
     settings = em_settings(features, prepared.images)
@@ -88,7 +89,7 @@ def partial_fit(features, images, *, first):
         to_fit, model_to_fit, patches_per_image = prepared.images, prepared.model, prepared.scale
     if first:
         (parameters,) = starting_parameters(
-            features, prepared._replace(model=model_to_fit), images.geometry, rng, n_starts=1
+            features, prepared._replace(model=model_to_fit), images.geometry, rng, 1
         )
     else:
         parameters = parameters_of(features, images.geometry)
@@ -164,15 +165,14 @@ def tolerance(tol, prepared, n_components):
     return max(LEAST_TOL, n_parameters / len(prepared.images))
 
 
-def starting_parameters(features, prepared, geometry, rng, continued=False, n_starts=None):
+def starting_parameters(features, prepared, geometry, rng, n_starts, continued=False):
     """Parameters of each start, one after the other."""
     if continued:
         yield parameters_of(features, geometry)
         return
     init = check_init(features.init_params, features.n_components, geometry)
     options = (features.n_components, init, features.noise_variance, rng)
-    n_init = features.n_init if isinstance(init, str) else 1  # given kernels start alike
-    for _ in range(n_starts or n_init):
+    for _ in range(n_starts):
         yield start(prepared.sample, prepared.model, *options)
 
 

@@ -27,10 +27,7 @@ from sklearn_calm._mixture.model import ConvLayer
 from sklearn_calm._mixture.preprocessing import layer_precision, mean_contrast
 from sklearn_calm._region_moments import RegionMoments
 from sklearn_calm._sklearn import validate_parameters
-from sklearn_calm._validation import (
-    check_n_images,
-    check_shape,
-)
+from sklearn_calm._validation import check_n_images, check_shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto

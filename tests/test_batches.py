@@ -30,13 +30,11 @@ def test_few_scores_need_no_threads_unless_they_are_asked_for(
         assert workers_of(model, images).n_jobs == expected
 
 
-def test_large_patches_are_worth_threads():
-    X, n_components = np.zeros((300, 15, 15)), 64
-    counts = []
-    for patch_size in (3, 15):
-        model = ConvGMMFeatures(n_components, patch_size=patch_size, padding=7)
-        images = check_images(model, X, reset=True)
-        alone = images.total_positions * n_components * patch_size**2 < 2**26
-        counts.append((alone, workers_of(model, images).n_jobs == 1))
-    assert counts[0] == (True, True)
-    assert not counts[1][0]
+@pytest.mark.parametrize(("patch_size", "expected"), [(3, 1), (15, None)])
+def test_large_patches_are_worth_threads(patch_size, expected, monkeypatch):
+    monkeypatch.setattr("sklearn_calm._batches.Workers", lambda n_jobs: n_jobs)
+    model = ConvGMMFeatures(64, patch_size=patch_size, padding=patch_size // 2)
+    images = check_images(model, np.zeros((300, 15, 15)), reset=True)
+    assert images.total_positions == 300 * 15 * 15
+    with parallel_config("threading", n_jobs=1):
+        assert workers_of(model, images) == expected
